@@ -1,0 +1,3 @@
+"""Tiny Zero Diffusion."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,497 @@
+"""The settings of a model and of a run: frozen dataclasses that check themselves.
+
+Hydra's groups are generated from these classes, a checkpoint's `config.json` is read into them, and nothing heavy
+is imported to do either. Every message names the setting as a user would write it (`model.n_head`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar, Union
+
+from tzd.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ConfigError with `message` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Builds a settings dataclass from plain data, checking names and types.
+
+    Args:
+        cls: a frozen dataclass; fields that are dataclasses themselves are built in turn.
+        values: plain data, as it comes from JSON, YAML or a command line.
+        where: dotted name of the group, for messages.
+
+    Raises:
+        ConfigError: a key is unknown, a value has the wrong type, or the class rejects the combination.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or 'the configuration'} must be a group of settings, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
+    prefix = f"{where}." if where else ""
+    for key in values:
+        require(key in names, f"unknown setting '{prefix}{key}'{nearest(str(key), names)}")
+    return cls(**{key: coerce(hints[key], value, f"{prefix}{key}") for key, value in values.items()})
+
+
+def coerce(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the type `hint`, or a ConfigError that names the setting.
+
+    Numbers may come as int where a float is wanted (never the other way round, unless it is whole), lists become
+    tuples, mappings become the dataclass asked for.
+    """
+    if dataclasses.is_dataclass(hint):
+        return (
+            value
+            if isinstance(value, typing.cast(type, hint))
+            else from_mapping(typing.cast(type, hint), value, name)
+        )
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        for argument in arguments:  # an exact match first, so that true stays a truth value and 1 an integer
+            if type(value) is argument:
+                return value
+        for argument in arguments:
+            if argument is not type(None):
+                try:
+                    return coerce(argument, value, name)
+                except ConfigError:
+                    continue
+        raise ConfigError(f"{name} cannot be {value!r}; it takes {_describe(hint)}")
+    if origin is tuple:
+        if isinstance(value, (list, tuple)):
+            return tuple(coerce(arguments[0], item, name) for item in value)
+    elif hint in (dict, Any) or origin is dict:
+        if hint is Any or isinstance(value, Mapping):
+            return value if hint is Any else dict(value)
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        require(math.isfinite(value), f"{name} must be a finite number, not {value}")
+        return float(value)
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    elif isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    raise ConfigError(f"{name} cannot be {value!r}; it takes {_describe(hint)}")
+
+
+def _describe(hint: Any) -> str:
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "null",
+    }
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each entry {_describe(typing.get_args(hint)[0])}"
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_describe(a) for a in typing.get_args(hint))
+    return names.get(hint, "a group of settings")
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as plain data (tuples as lists), ready for JSON or YAML."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(dataclasses.asdict(settings))
+
+
+# --- models -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    """The architecture of a `tiny` denoiser (Tiny Diffusion's transformer), as a checkpoint holds it.
+
+    Attributes:
+        vocab_size: number of tokens, V; the head has V columns.
+        mask_id: id of [MASK]; V unless the weights come from a system that put it elsewhere.
+        n_layer: transformer blocks.
+        n_head: attention heads; they divide `n_embd` into heads of even width.
+        n_embd: width of the residual stream.
+        block_size: longest sequence, L.
+        intermediate_size: width of the MLP; 4 · n_embd if None.
+        dropout: rate after attention and MLP, and on the embedding, while training.
+        norm_eps: epsilon of the root-mean-square norms.
+        rope_base: base of the rotary frequencies.
+        time_steps: rows of the time embedding; 0 for a model that is not conditioned on time.
+    """
+
+    model_type: ClassVar[str] = "tiny"
+
+    vocab_size: int
+    mask_id: int = -1
+    n_layer: int = 6
+    n_head: int = 6
+    n_embd: int = 384
+    block_size: int = 256
+    intermediate_size: int | None = None
+    dropout: float = 0.0
+    norm_eps: float = 1e-5
+    rope_base: float = 10000.0
+    time_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mask_id == -1:
+            object.__setattr__(self, "mask_id", self.vocab_size)
+        for name in ("vocab_size", "n_layer", "n_head", "n_embd", "block_size"):
+            require(getattr(self, name) >= 1, f"model.{name} must be at least 1, not {getattr(self, name)}")
+        require(
+            0 <= self.mask_id <= self.vocab_size,
+            f"model.mask_id must lie in 0..{self.vocab_size}, not {self.mask_id}",
+        )
+        require(
+            self.n_embd % self.n_head == 0,
+            f"model.n_head={self.n_head} does not divide model.n_embd={self.n_embd}",
+        )
+        require(
+            (self.n_embd // self.n_head) % 2 == 0,
+            f"model.n_embd / model.n_head is {self.n_embd // self.n_head}; rotary positions need an even head width",
+        )
+        require(
+            self.intermediate_size is None or self.intermediate_size >= 1,
+            f"model.intermediate_size must be at least 1, not {self.intermediate_size}",
+        )
+        require(0 <= self.dropout < 1, f"model.dropout must lie in [0, 1), not {self.dropout}")
+        require(self.norm_eps > 0, f"model.norm_eps must be positive, not {self.norm_eps}")
+        require(self.rope_base > 0, f"model.rope_base must be positive, not {self.rope_base}")
+        require(self.time_steps >= 0, f"model.time_steps must not be negative, not {self.time_steps}")
+
+    @property
+    def mlp_width(self) -> int:
+        """Width of the MLP."""
+        return self.intermediate_size or 4 * self.n_embd
+
+    @property
+    def n_embedding_rows(self) -> int:
+        """Rows of the token embedding: V, and one more where [MASK] lies beyond the vocabulary."""
+        return max(self.vocab_size, self.mask_id + 1)
+
+
+MODEL_CONFIGS: dict[str, type[TinyConfig]] = {"tiny": TinyConfig}
+
+
+def model_config(values: Mapping[str, Any], where: str = "model") -> TinyConfig:
+    """The architecture that plain data describes (`model_type` says which)."""
+    values = dict(values)
+    model_type = values.pop("model_type", None)
+    require(
+        model_type in MODEL_CONFIGS,
+        f"unknown {where}.model_type '{model_type}'{nearest(str(model_type), MODEL_CONFIGS)}",
+    )
+    return from_mapping(MODEL_CONFIGS[model_type], values, where)
+
+
+# --- a run ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Hydra group `model`: the architecture, and what TZD keeps beside it.
+
+    `model_type` and the fields from `n_layer` to `time_steps` are those of the architecture.
+
+    Attributes:
+        name: names the run's folder.
+        lr: peak learning rate of AdamW.
+        val_temperatures: temperatures of the samples printed while training.
+        generation_block_size: block length of those samples; the sampler's own if None.
+        generation_num_steps: their number of steps; the sampler's own if None.
+        sampling_repo: "llada" or "smdm" draws them by that system's rule; None leaves it to the group `sampler`.
+    """
+
+    name: str = "tiny"
+    model_type: str = "tiny"
+    n_layer: int = 6
+    n_head: int = 6
+    n_embd: int = 384
+    block_size: int = 256
+    intermediate_size: int | None = None
+    dropout: float = 0.0
+    norm_eps: float = 1e-5
+    rope_base: float = 10000.0
+    time_steps: int = 0
+    lr: float = 1e-3
+    val_temperatures: tuple[float, ...] = (1.0,)
+    generation_block_size: int | None = None
+    generation_num_steps: int | None = None
+    sampling_repo: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"model.lr must be positive, not {self.lr}")
+        require(all(v >= 0 for v in self.val_temperatures), "model.val_temperatures must not be negative")
+        require(
+            self.sampling_repo in (None, "llada", "smdm"),
+            f"model.sampling_repo must be llada, smdm or null, not '{self.sampling_repo}'",
+        )
+        self.architecture(vocab_size=2)  # says now what it would say after the corpus is read
+
+    def architecture(self, vocab_size: int) -> TinyConfig:
+        """The architecture for a vocabulary."""
+        beside = (
+            "name",
+            "lr",
+            "val_temperatures",
+            "generation_block_size",
+            "generation_num_steps",
+            "sampling_repo",
+        )
+        values = {k: v for k, v in to_mapping(self).items() if k not in beside}
+        return model_config({**values, "vocab_size": vocab_size})
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Hydra group `data`: the corpus and its windows.
+
+    Attributes:
+        name: a named corpus: shakespeare, pydocs, text, text8, markov.
+        path: for `text`: a file, several (separated by commas), a folder or a glob.
+        data_dir: folder in which corpora are looked for first.
+        batch_size: windows per process and forward pass.
+        block_size: window length, in tokens.
+        num_workers: processes that prepare batches; 0 does it in the training process, which is fast enough for
+            token arrays.
+    """
+
+    name: str = "shakespeare"
+    path: str | None = None
+    data_dir: str | None = None
+    batch_size: int = 16
+    block_size: int = 256
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"data.batch_size must be at least 1, not {self.batch_size}")
+        require(self.block_size >= 1, f"data.block_size must be at least 1, not {self.block_size}")
+        require(self.num_workers >= 0, f"data.num_workers must not be negative, not {self.num_workers}")
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """Hydra group `tokenizer`.
+
+    Attributes:
+        name: ascii, char, byte, bpe or hf.
+        vocab_size: for `bpe`: number of tokens to train.
+        pretrained_model_name_or_path: for `hf`: a name on the hub or a local folder.
+    """
+
+    name: str = "char"
+    vocab_size: int | None = None
+    pretrained_model_name_or_path: str | None = None
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """Hydra group `objective`: what is corrupted, and how it is weighted.
+
+    Attributes:
+        name: nelbo, nelbo_t, exact_k or pooled.
+        schedule: masking schedule: linear, cosine, sine or poly.
+        schedule_power: k of the `poly` schedule p_t = t^k.
+        time_sampling: independent, jittered or systematic.
+        context_len: length of a prefix that is never masked.
+    """
+
+    name: str = "nelbo"
+    schedule: str = "linear"
+    schedule_power: float = 1.0
+    time_sampling: str = "jittered"
+    context_len: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.context_len >= 0, f"objective.context_len must not be negative, not {self.context_len}")
+        require(
+            self.schedule_power > 0, f"objective.schedule_power must be positive, not {self.schedule_power}"
+        )
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Hydra group `training`.
+
+    Attributes:
+        epochs: passes over the training split; `max_steps`, where given, decides instead.
+        max_steps: optimizer steps in all, also for a resumed run.
+        resume: true continues the latest run of this name; a path continues that run.
+        save_dir: folder of the run folders.
+        accelerator: Lightning's: auto, cpu, gpu, mps.
+        devices: Lightning's: auto, or how many.
+        num_nodes: machines.
+        strategy: Lightning's: auto, ddp, fsdp.
+        precision: Lightning's: 32-true, bf16-mixed, ...; auto is bf16-mixed where the processor computes in it.
+        compile: true, false, or "auto": where a compiler is at hand and the run is long enough to repay it.
+        gradient_accumulation_steps: forward passes per optimizer step.
+        optimizer: adamw, or muon (matrices by Muon, the rest by AdamW).
+        muon_lr: peak learning rate of Muon's matrices.
+        weight_decay: decoupled, on matrices.
+        beta1: first-moment decay of AdamW.
+        beta2: second-moment decay of AdamW.
+        lr_schedule: constant, cosine or linear (to `min_lr_ratio` of the peak), each after the warm-up.
+        warmup_steps: steps over which the learning rate rises from 0.
+        min_lr_ratio: last learning rate over the peak.
+        grad_clip: largest norm of the gradient; 0 does not clip.
+        ema_decay: decay of the moving average of the weights, which is then what is validated and saved; 0 keeps
+            none.
+        eval_interval: steps between validations; None leaves it to `val_check_interval`.
+        val_check_interval: as Lightning has it: a share of an epoch, or a number of steps.
+        val_draws: masks per validation window; they are the same at every validation.
+        val_windows: validation windows scored while training, spread evenly over the split; 0 takes them all.
+        val_generation_freq: validations between printed samples; 0 prints none.
+        log_every_n_steps: steps between rows of metrics.
+    """
+
+    epochs: float = 10.0
+    max_steps: int | None = None
+    resume: bool | str = False
+    save_dir: str = "runs"
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "auto"
+    compile: bool | str = "auto"
+    gradient_accumulation_steps: int = 1
+    optimizer: str = "muon"
+    muon_lr: float = 0.02
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    lr_schedule: str = "cosine"
+    warmup_steps: int = 100
+    min_lr_ratio: float = 0.1
+    grad_clip: float = 1.0
+    ema_decay: float = 0.0
+    eval_interval: int | None = None
+    val_check_interval: int | float = 1.0
+    val_draws: int = 4
+    val_windows: int = 64
+    val_generation_freq: int = 1
+    log_every_n_steps: int = 10
+
+    def __post_init__(self) -> None:
+        positive = (
+            "epochs",
+            "num_nodes",
+            "gradient_accumulation_steps",
+            "val_check_interval",
+            "log_every_n_steps",
+            "val_draws",
+        )
+        for name in positive:
+            require(getattr(self, name) > 0, f"training.{name} must be positive, not {getattr(self, name)}")
+        for name in ("max_steps", "eval_interval"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"training.{name} must be at least 1, not {value}")
+        not_negative = (
+            "muon_lr",
+            "weight_decay",
+            "warmup_steps",
+            "grad_clip",
+            "val_windows",
+            "val_generation_freq",
+        )
+        for name in not_negative:
+            require(
+                getattr(self, name) >= 0, f"training.{name} must not be negative, not {getattr(self, name)}"
+            )
+        for name in ("beta1", "beta2", "ema_decay"):
+            require(
+                0 <= getattr(self, name) < 1, f"training.{name} must lie in [0, 1), not {getattr(self, name)}"
+            )
+        require(
+            0 <= self.min_lr_ratio <= 1, f"training.min_lr_ratio must lie in [0, 1], not {self.min_lr_ratio}"
+        )
+        for name, known in (
+            ("optimizer", ("adamw", "muon")),
+            ("lr_schedule", ("constant", "cosine", "linear")),
+        ):
+            value = getattr(self, name)
+            require(value in known, f"unknown training.{name} '{value}'{nearest(value, known)}")
+        require(
+            isinstance(self.compile, bool) or self.compile == "auto",
+            f"training.compile must be true, false or auto, not '{self.compile}'",
+        )
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Hydra group `engine`: what computes."""
+
+    name: str = "torch"
+
+
+@dataclass(frozen=True)
+class LoggerSettings:
+    """Hydra group `logger`.
+
+    Attributes:
+        kind: csv.
+        name: name of the run and its folder; made of the corpus and the model if None.
+    """
+
+    kind: str = "csv"
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a training run is told.
+
+    Attributes:
+        seed: of the initial weights, the windows and the noise.
+        experiment_suffix: appended to the run's name.
+        sampler: a sampler's name and its settings, checked where samplers are known.
+    """
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    sampler: dict[str, Any] = field(default_factory=lambda: {"name": "ancestral"})
+    logger: LoggerSettings = field(default_factory=LoggerSettings)
+    seed: int = 1337
+    experiment_suffix: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
+        require(
+            self.data.block_size <= self.model.block_size,
+            f"data.block_size={self.data.block_size} is longer than model.block_size={self.model.block_size}",
+        )
+        require(
+            self.objective.context_len < self.data.block_size,
+            f"objective.context_len={self.objective.context_len} leaves nothing of data.block_size={self.data.block_size}",
+        )
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run and its folder."""
+        name = self.logger.name or f"{self.data.name}-{self.model.name}"
+        return f"{name}-{self.experiment_suffix}" if self.experiment_suffix else name
+
+
+def run_config(values: Mapping[str, Any]) -> RunConfig:
+    """The run that plain data describes."""
+    return from_mapping(RunConfig, values)

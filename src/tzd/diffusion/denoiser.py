@@ -1,0 +1,119 @@
+"""The denoiser: x_t → logits over clean tokens. One protocol for every engine and model type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from tzd.arrays import Array, Arrays, NumpyArrays
+
+
+class Denoiser(Protocol):
+    """What objectives, likelihoods and samplers need of a model.
+
+    Attributes:
+        engine: name of what computes ("torch", "mlx", "numpy").
+        xp: the functions for this engine's arrays.
+        vocab_size: number of tokens that text is made of.
+        mask_id: id of [MASK]. For models created here it is `vocab_size`, one past the vocabulary.
+        seq_len: longest sequence that the denoiser takes.
+        context_len: length of the prefix that training never masked (0 for most models).
+        time_conditioned: whether the output depends on `t`.
+        banned: (V,) bool, the columns of the logits that are no tokens of the vocabulary; None if there are none.
+    """
+
+    engine: str
+    xp: Arrays
+    vocab_size: int
+    mask_id: int
+    seq_len: int
+    context_len: int
+    time_conditioned: bool
+    banned: np.ndarray | None
+
+    def forward(
+        self,
+        tokens: np.ndarray,
+        *,
+        t: np.ndarray | None = None,
+        positions: np.ndarray | None = None,
+        attention: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+        cache: Any = None,
+    ) -> tuple[Array, Any]:
+        """Logits over clean tokens at every position, or at the positions asked for.
+
+        Args:
+            tokens: (B, L) int, x_t.
+            t: (B,) the time of each row, for denoisers conditioned on it: floats in [0, 1] (0 is clean), or
+                integers, which are rows of the time embedding. Without it the masked fraction is used.
+            positions: (B, L) int, rotary positions of the tokens; 0 to L-1 if not given.
+            attention: (B, L) bool, which tokens may be attended to (pads may not), or (B, L, L) bool, who
+                attends to whom.
+            rows: (N,) int, indices into the flattened (B·L) positions at which logits are wanted.
+            cache: keys and values of an earlier call, for denoisers that can reuse them.
+
+        Returns:
+            float32 logits on the engine, (B, L, V), or (N, V) if `rows` is given; and the new cache or None.
+        """
+        ...
+
+
+def masked_fraction(tokens: np.ndarray, mask_id: int, context_len: int) -> np.ndarray:
+    """The time that a canvas shows by itself: the masked share of what training could mask.
+
+    Args:
+        tokens: (B, L) int.
+        mask_id: id of [MASK].
+        context_len: length of the prefix that training never masked.
+
+    Returns:
+        (B,) float64 in [0, 1].
+    """
+    maskable = max(1, tokens.shape[1] - context_len)
+    return np.minimum(1.0, (tokens == mask_id).sum(axis=1) / maskable)
+
+
+@dataclass(frozen=True)
+class FunctionDenoiser:
+    """Any tokens → logits function as a denoiser: oracles, tests, baselines.
+
+    Attributes:
+        function: takes (B, L) ints, in which `mask_id` stands for [MASK], and returns (B, L, V) floats.
+        vocab_size: V.
+        seq_len: longest sequence.
+        mask_id: id of [MASK]; `vocab_size` if not given.
+    """
+
+    function: Callable[[np.ndarray], Any]
+    vocab_size: int
+    seq_len: int
+    mask_id: int = -1
+    context_len: int = 0
+    engine: str = "numpy"
+    time_conditioned: bool = False
+    banned: np.ndarray | None = None
+    xp: Arrays = field(default_factory=NumpyArrays)
+
+    def __post_init__(self) -> None:
+        if self.mask_id < 0:
+            object.__setattr__(self, "mask_id", self.vocab_size)
+
+    def forward(
+        self,
+        tokens: np.ndarray,
+        *,
+        t: np.ndarray | None = None,
+        positions: np.ndarray | None = None,
+        attention: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+        cache: Any = None,
+    ) -> tuple[np.ndarray, None]:
+        """See `Denoiser.forward`; `t`, `positions`, `attention` and `cache` do not reach the function."""
+        logits = np.asarray(self.function(np.asarray(tokens)))
+        if rows is not None:
+            logits = logits.reshape(-1, logits.shape[-1])[rows]
+        return logits, None

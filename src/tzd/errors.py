@@ -1,0 +1,58 @@
+"""What can go wrong, and whose doing it was.
+
+Every error that a user can meet is one of these: its message is one line that says what was wrong, where, and
+the mend. The command line prints that line and leaves with `exit_code`; nothing else needs to know.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TzdError(Exception):
+    """Something failed that the user did not cause: no network, a full disk, a loss that is not finite."""
+
+    exit_code = 1
+
+
+class UserError(TzdError, ValueError):
+    """Something that the user gave cannot be used: a value, a file, a name."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A setting that is unknown, of the wrong type or out of its range."""
+
+
+class CorpusError(UserError):
+    """A text, or a character of it, that cannot be used."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged, of another shape or of a newer format."""
+
+
+class MissingExtraError(TzdError):
+    """An optional dependency that is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the extra '{extra}': uv sync --extra {extra} (or pip install 'tinyzero-diffusion[{extra}]')"
+        )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them.
+
+    Args:
+        name: what was given.
+        known: what there is.
+
+    Returns:
+        " (did you mean 'x'?)" or " (known: a, b, c)".
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(names)})"
