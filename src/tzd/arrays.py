@@ -36,6 +36,10 @@ class Arrays(Protocol):
         """exp(x) / sum exp(x)."""
         ...
 
+    def log_probability(self, logits: Array, index: Array) -> Array:
+        """log softmax of `logits` (N, V) at `index` (N,), in nats: (N,)."""
+        ...
+
     def where(self, condition: Array, a: Array | float, b: Array | float) -> Array:
         """`a` where `condition`, else `b`."""
         ...
@@ -96,6 +100,11 @@ class NumpyArrays:
     def softmax(self, x: np.ndarray) -> np.ndarray:
         e = np.exp(x - x.max(axis=-1, keepdims=True))
         return e / e.sum(axis=-1, keepdims=True)
+
+    def log_probability(self, logits: np.ndarray, index: np.ndarray) -> np.ndarray:
+        top = logits.max(axis=-1, keepdims=True)
+        log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(axis=-1))
+        return np.take_along_axis(logits, index[:, None], axis=-1)[:, 0] - log_sum
 
     def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
         return np.where(condition, a, b)

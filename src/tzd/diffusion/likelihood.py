@@ -1,0 +1,248 @@
+"""Likelihoods: upper bounds on −log p that are worth comparing, and the exact enumeration they are held against.
+
+All of them rest on the any-order form of the bound (RADD, arXiv:2406.03736, eq. 3.9; LLaDA, arXiv:2502.09992, eq. 6):
+with k uniform in 1..L and a uniformly random set of k masked positions, −log p(x) ≤ E[(L/k) Σ_masked CE]. The
+number of masked tokens is stratified over sequences and draws, and the draws are fixed by the seed: two models, or
+one model at two steps, are compared on the same masks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from tzd.diffusion.denoiser import Denoiser
+from tzd.diffusion.masking import mask_by_count
+from tzd.errors import UserError
+from tzd.randomness import permutation, uniforms
+
+_LONGEST_ENUMERATION = 16  # 2^16 canvases
+
+
+@dataclass(frozen=True)
+class Nelbo:
+    """An upper bound on −log p.
+
+    Attributes:
+        nats_per_token: the bound.
+        stderr: standard error of `nats_per_token`, over sequences (over draws where there is one sequence). It
+            covers the choice of the text as well as that of the masks.
+        bits_per_char: the bound in bits per character of text; None where characters were not counted.
+        tokens: number of tokens scored, each once per draw.
+        sequences: number of sequences they came in.
+        draws: masks per sequence.
+    """
+
+    nats_per_token: float
+    stderr: float
+    bits_per_char: float | None
+    tokens: int
+    sequences: int
+    draws: int
+
+
+def masked_counts(sequences: int, draws: int, lengths: np.ndarray, seed: int) -> np.ndarray:
+    """How many tokens each draw masks: k uniform in 1..length, stratified over all sequences and draws.
+
+    Args:
+        sequences: number of sequences, N.
+        draws: draws per sequence, D.
+        lengths: (N,) maskable tokens of each sequence.
+        seed: fixes the draws.
+
+    Returns:
+        (N, D) int64.
+    """
+    u = uniforms(seed, "nelbo-count", 0, sequences, draws)
+    cell = np.stack([permutation(seed, "nelbo-cell", d, sequences) for d in range(draws)], axis=1)
+    v = (np.arange(draws) + (cell + u) / sequences) / draws  # one per cell of an N·D grid over [0, 1)
+    return np.minimum(1 + np.floor(v * lengths[:, None]), lengths[:, None]).astype(np.int64)
+
+
+def masked_log_probabilities(
+    denoiser: Denoiser, tokens: np.ndarray, masked: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """Σ over a row's masked positions of log p(x_0 | visible), in nats.
+
+    Args:
+        denoiser: the model.
+        tokens: (N, L) int, x_0.
+        masked: (N, L) bool.
+        batch_size: rows per call of the denoiser.
+
+    Returns:
+        (N,) float64.
+    """
+    xp, total = denoiser.xp, np.zeros(len(tokens))
+    for start in range(0, len(tokens), batch_size):
+        part = slice(start, start + batch_size)
+        rows = np.flatnonzero(masked[part])
+        if not len(rows):
+            continue
+        x_t = np.where(masked[part], denoiser.mask_id, tokens[part]).astype(np.int32)
+        logits, _ = denoiser.forward(x_t, rows=rows)
+        logits = xp.floats(logits)
+        if denoiser.banned is not None:
+            logits = xp.where(xp.asarray(denoiser.banned), -np.inf, logits)
+        targets = tokens[part].ravel()[rows].astype(np.int64)
+        log_p = xp.to_numpy(xp.log_probability(logits, xp.asarray(targets))).astype(np.float64)
+        total[part] = np.bincount(rows // tokens.shape[1], weights=log_p, minlength=len(x_t))
+    return total
+
+
+def nelbo(
+    denoiser: Denoiser,
+    groups: Sequence[np.ndarray],
+    *,
+    draws: int = 8,
+    seed: int = 0,
+    characters: int | None = None,
+    batch_size: int = 32,
+    share: tuple[int, int] = (0, 1),
+    reduce: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Nelbo:
+    """The NELBO of a text, cut into sequences that are scored independently of each other.
+
+    Args:
+        denoiser: the model. Where its training never masked a prefix (`context_len`), neither does this: the bound
+            is then on the tokens after it, given it.
+        groups: arrays (rows, length) of tokens; lengths may differ between groups.
+        draws: masks per sequence.
+        seed: fixes the masks.
+        characters: number of characters that the scored tokens stand for.
+        batch_size: rows per call of the denoiser.
+        share: (rank, world): this process scores the sequences rank, rank + world, ...
+        reduce: sums an array over all processes.
+
+    Returns:
+        The bound, its standard error and what it covers.
+
+    Raises:
+        UserError: there is nothing to score.
+    """
+    context = denoiser.context_len
+    groups = [g for g in groups if g.size and g.shape[1] > context]
+    if not groups:
+        raise UserError(
+            "there is nothing to score: the text is empty, or no longer than the model's context_len"
+        )
+    if draws < 1:
+        raise UserError(f"draws must be at least 1, not {draws}")
+    lengths = np.concatenate([np.full(len(g), g.shape[1] - context) for g in groups])
+    counts = masked_counts(len(lengths), draws, lengths, seed)
+    nats = np.zeros(counts.shape)
+    first = 0
+    for group in groups:
+        index = np.arange(first, first + len(group))
+        index = index[index % share[1] == share[0]]
+        nats[index] = _draw_nats(
+            denoiser, group[index - first], counts[index], index, seed, context, batch_size
+        )
+        first += len(group)
+    if reduce is not None:
+        nats = reduce(nats)
+    return _summarise(nats, lengths, characters)
+
+
+def _draw_nats(
+    denoiser: Denoiser,
+    tokens: np.ndarray,
+    counts: np.ndarray,
+    index: np.ndarray,
+    seed: int,
+    context: int,
+    batch_size: int,
+) -> np.ndarray:
+    """(rows, draws) estimates (L/k) Σ CE of each sequence's bound."""
+    rows, width = tokens.shape
+    maskable = np.broadcast_to(np.arange(width) >= context, (rows, width))
+    masked = np.empty((rows, counts.shape[1], width), dtype=bool)
+    for draw in range(counts.shape[1]):
+        u = uniforms(seed, f"nelbo-position-{width}", draw, int(index.max(initial=-1)) + 1, width)[index]
+        masked[:, draw] = mask_by_count(maskable, counts[:, draw], u)
+    repeated = np.repeat(tokens, counts.shape[1], axis=0)
+    log_p = masked_log_probabilities(denoiser, repeated, masked.reshape(-1, width), batch_size)
+    return -log_p.reshape(counts.shape) * (width - context) / counts
+
+
+def _summarise(nats: np.ndarray, lengths: np.ndarray, characters: int | None) -> Nelbo:
+    sequences, draws = nats.shape
+    per_sequence, tokens = nats.mean(axis=1), int(lengths.sum())
+    per_token = float(per_sequence.sum() / tokens)
+    if sequences > 1:  # the error of a ratio of sums
+        residual = per_sequence - per_token * lengths
+        stderr = math.sqrt(sequences / (sequences - 1) * float((residual**2).sum())) / tokens
+    else:
+        stderr = float(nats[0].std(ddof=1)) / math.sqrt(draws) / tokens if draws > 1 else math.nan
+    bits = per_sequence.sum() / characters / math.log(2) if characters else None
+    return Nelbo(per_token, stderr, None if bits is None else float(bits), tokens, sequences, draws)
+
+
+def log_likelihood(
+    denoiser: Denoiser,
+    prompt: np.ndarray,
+    answer: np.ndarray,
+    *,
+    draws: int = 128,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> float:
+    """A lower bound on log p(answer | prompt), in nats (LLaDA, arXiv:2502.09992, appendix; `get_log_likelihood`).
+
+    The number of masked answer tokens takes each value in 1..L evenly often, as far as `draws` allows.
+
+    Args:
+        denoiser: the model.
+        prompt: (P,) int, given tokens; P may be 0.
+        answer: (L,) int.
+        draws: masks; one is exact where the answer is a single token.
+        seed: fixes the masks.
+        batch_size: rows per call of the denoiser.
+
+    Raises:
+        UserError: the answer is empty, or prompt and answer are longer than the model's sequence.
+    """
+    length, width = len(answer), len(prompt) + len(answer)
+    if not length:
+        raise UserError("the answer is empty: there is nothing to score")
+    if width > denoiser.seq_len:
+        raise UserError(f"prompt and answer have {width} tokens; the model takes {denoiser.seq_len}")
+    if draws < 1:
+        raise UserError(f"draws must be at least 1, not {draws}")
+    first = float(uniforms(seed, "answer-count", 0, 1, 1)[0, 0])
+    spread = np.round(first * length + np.arange(draws) * length / draws).astype(np.int64)
+    counts = 1 + spread % length
+    u = uniforms(seed, "answer-position", 0, draws, width)
+    maskable = np.broadcast_to(np.arange(width) >= len(prompt), (draws, width))
+    tokens = np.broadcast_to(np.concatenate([prompt, answer]).astype(np.int32), (draws, width))
+    log_p = masked_log_probabilities(denoiser, tokens, mask_by_count(maskable, counts, u), batch_size)
+    return float(np.mean(length / counts * log_p))
+
+
+def exact_nelbo(denoiser: Denoiser, tokens: np.ndarray, *, batch_size: int = 4096) -> float:
+    """The NELBO of one short sequence by enumeration of every mask, in nats (not per token).
+
+    Σ_n mean over the sets S of n masked positions of (1/n) Σ_{i in S} CE_i · 1: what every estimator above has as
+    its mean.
+
+    Args:
+        denoiser: the model.
+        tokens: (L,) int, L at most 16.
+        batch_size: rows per call of the denoiser.
+
+    Raises:
+        UserError: the sequence is too long to enumerate.
+    """
+    length = len(tokens)
+    if length > _LONGEST_ENUMERATION:
+        raise UserError(f"{length} tokens are too many to enumerate; {_LONGEST_ENUMERATION} are the most")
+    masked = np.array(list(product((False, True), repeat=length))[1:])
+    count = masked.sum(axis=1)
+    subsets = np.array([math.comb(length, int(n)) for n in count])
+    rows = np.broadcast_to(np.asarray(tokens), masked.shape)
+    log_p = masked_log_probabilities(denoiser, rows, masked, batch_size)
+    return float(-(log_p / count / subsets).sum())

@@ -1,0 +1,193 @@
+"""Training objectives: what is masked, and how much each masked token counts.
+
+An objective has two halves. `noise` is host mathematics: it masks a batch and gives every position its weight, so
+that the loss is Σ weight · CE whatever the objective. `loss` calls the denoiser and runs on the engine.
+
+| name      | what is masked                     | weight of a masked token's CE, per maskable token | is         |
+|-----------|------------------------------------|----------------------------------------------------|------------|
+| `nelbo`   | each token with probability p_t    | E[−alpha'/(1−alpha) given n] = (L+1)/n (linear)    | the NELBO  |
+| `nelbo_t` | each token with probability p_t    | −alpha'/(1−alpha) = 1/t (linear)                   | the NELBO  |
+| `exact_k` | exactly k tokens, k ~ U{1..L}      | L/k                                                | the NELBO  |
+| `pooled`  | each token with probability p_t    | 1 / masked tokens of the whole batch               | no bound   |
+
+The first three have the same mean: the negative evidence lower bound in nats per token (MDLM, arXiv:2406.07524;
+MD4, arXiv:2406.04329; the any-order view of exact_k: RADD, arXiv:2406.03736). `nelbo` is the Rao-Blackwellisation
+of `nelbo_t`. `pooled` is Tiny Diffusion's: it weighs noisy batches more, learns quickly, and bounds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tzd.arrays import Array
+from tzd.config import ObjectiveSettings
+from tzd.diffusion.masking import TIME_SAMPLINGS, draw_times, mask_by_count, mask_by_probability
+from tzd.diffusion.schedule import Schedule, schedule, weight_by_count
+from tzd.errors import ConfigError, nearest
+from tzd.randomness import uniforms
+
+T_MIN = (
+    1e-3  # `nelbo_t` only: the variance of 1/t is infinite without it; drops about 1e-3 of the bound (MDLM)
+)
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A corrupted batch, on the host or on an engine.
+
+    Attributes:
+        x_0: (B, L) int, clean tokens.
+        x_t: (B, L) int, the same with [MASK] where masked.
+        weight: (B, L) float32, 0 where not masked.
+        t: (B,) float32, the time of each row: its masked fraction where counts are drawn, else the time drawn.
+    """
+
+    x_0: Array
+    x_t: Array
+    weight: Array
+    t: Array
+
+    def rows(self, start: int, stop: int, scale: float) -> Noised:
+        """Rows start..stop with their weights multiplied by `scale`."""
+        part = slice(start, stop)
+        return Noised(self.x_0[part], self.x_t[part], self.weight[part] * np.float32(scale), self.t[part])
+
+
+class _Draw(NamedTuple):
+    """What an objective decides from: times, position noise, and where masks may fall."""
+
+    curve: Schedule
+    time: np.ndarray  # (B,) uniform in [0, 1)
+    u: np.ndarray  # (B, L) uniform
+    maskable: np.ndarray  # (B, L) bool
+    length: np.ndarray  # (B,) number of maskable positions
+
+
+class _Masks(NamedTuple):
+    masked: np.ndarray  # (B, L) bool
+    weight: np.ndarray  # (B,) weight of a masked token of the row
+    t: np.ndarray  # (B,)
+
+
+def _per_token(draw: _Draw, weight: np.ndarray) -> np.ndarray:
+    """Weights (B,) of a sequence's bound, as weights of the batch's mean bound per token."""
+    return weight / np.maximum(draw.length, 1) / len(weight)
+
+
+def _nelbo(draw: _Draw) -> _Masks:
+    masked = mask_by_probability(draw.maskable, 1.0 - draw.curve.alpha(draw.time), draw.u)
+    count = masked.sum(axis=1)
+    weight = np.zeros(len(count))
+    for length in np.unique(draw.length):  # one table per distinct number of maskable tokens
+        rows = draw.length == length
+        weight[rows] = weight_by_count(draw.curve, int(length))[count[rows]]
+    return _Masks(masked, _per_token(draw, weight), draw.time)
+
+
+def _nelbo_t(draw: _Draw) -> _Masks:
+    t = T_MIN + (1.0 - T_MIN) * draw.time
+    masked = mask_by_probability(draw.maskable, 1.0 - draw.curve.alpha(t), draw.u)
+    return _Masks(masked, _per_token(draw, (1.0 - T_MIN) * draw.curve.weight(t)), t)
+
+
+def _exact_k(draw: _Draw) -> _Masks:
+    count = np.minimum(1 + np.floor(draw.time * draw.length), draw.length).astype(np.int64)
+    masked = mask_by_count(draw.maskable, count, draw.u)
+    fraction = count / np.maximum(draw.length, 1)
+    return _Masks(
+        masked, _per_token(draw, draw.length / np.maximum(count, 1)), draw.curve.inverse(1.0 - fraction)
+    )
+
+
+def _pooled(draw: _Draw) -> _Masks:
+    masked = mask_by_probability(draw.maskable, 1.0 - draw.curve.alpha(draw.time), draw.u)
+    return _Masks(masked, np.full(len(masked), 1.0 / max(1, masked.sum())), draw.time)
+
+
+OBJECTIVES: dict[str, Callable[[_Draw], _Masks]] = {
+    "nelbo": _nelbo,
+    "nelbo_t": _nelbo_t,
+    "exact_k": _exact_k,
+    "pooled": _pooled,
+}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective by name; see the table at the top of this file.
+
+    Attributes:
+        settings: the group `objective` of a configuration.
+    """
+
+    settings: ObjectiveSettings
+
+    def __post_init__(self) -> None:
+        name, sampling = self.settings.name, self.settings.time_sampling
+        if name not in OBJECTIVES:
+            raise ConfigError(f"unknown objective.name '{name}'{nearest(name, OBJECTIVES)}")
+        if sampling not in TIME_SAMPLINGS:
+            raise ConfigError(
+                f"unknown objective.time_sampling '{sampling}'{nearest(sampling, TIME_SAMPLINGS)}"
+            )
+        schedule(self.settings.schedule, self.settings.schedule_power)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the loss is an estimate of the NELBO in nats per token."""
+        return self.settings.name != "pooled"
+
+    def maskable(self, tokens: np.ndarray) -> np.ndarray:
+        """(B, L) bool: everything but the prefix that is never masked."""
+        return np.broadcast_to(np.arange(tokens.shape[1]) >= self.settings.context_len, tokens.shape)
+
+    def noise(
+        self,
+        tokens: np.ndarray,
+        maskable: np.ndarray,
+        *,
+        mask_id: int,
+        seed: int,
+        step: int,
+        stream: str = "noise",
+    ) -> Noised:
+        """Corrupts a *global* batch: what one process would see, of which each of N takes its rows.
+
+        Args:
+            tokens: (B, L) int, x_0.
+            maskable: (B, L) bool, positions that may be masked (pads and prompts may not).
+            mask_id: id of [MASK].
+            seed: seed of the run.
+            step: optimizer step.
+            stream: tells apart what is drawn for different ends.
+
+        Returns:
+            The corrupted batch; Σ weight · CE is its loss.
+        """
+        rows, width = tokens.shape
+        time = draw_times(self.settings.time_sampling, uniforms(seed, f"{stream}-time", step, rows, 1)[:, 0])
+        u = uniforms(seed, f"{stream}-position", step, rows, width)
+        curve = schedule(self.settings.schedule, self.settings.schedule_power)
+        masks = OBJECTIVES[self.settings.name](_Draw(curve, time, u, maskable, maskable.sum(axis=1)))
+        weight = np.where(masks.masked, masks.weight[:, None], 0.0).astype(np.float32)
+        x_t = np.where(masks.masked, mask_id, tokens).astype(np.int32)
+        return Noised(tokens.astype(np.int32), x_t, weight, masks.t.astype(np.float32))
+
+    def loss(self, forward: Callable[..., Array], noised: Noised, cross_entropy: Callable[..., Any]) -> Any:
+        """The loss of a corrupted batch.
+
+        Args:
+            forward: (x_t (B, L), t (B,)) -> logits (B, L, V), on an engine.
+            noised: the batch, on that engine.
+            cross_entropy: (logits, x_0, weight) -> Σ weight · CE, on that engine.
+        """
+        return cross_entropy(forward(noised.x_t, noised.t), noised.x_0, noised.weight)
+
+
+def move(noised: Noised, to: Callable[[np.ndarray], Array]) -> Noised:
+    """The same batch with `to` applied to each of its arrays."""
+    return replace(noised, x_0=to(noised.x_0), x_t=to(noised.x_t), weight=to(noised.weight), t=to(noised.t))
