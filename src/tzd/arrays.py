@@ -37,7 +37,7 @@ class Arrays(Protocol):
         ...
 
     def log_probability(self, logits: Array, index: Array) -> Array:
-        """log softmax of `logits` (N, V) at `index` (N,), in nats: (N,)."""
+        """Log-softmax of `logits` (N, V) at `index` (N,), in nats: (N,)."""
         ...
 
     def where(self, condition: Array, a: Array | float, b: Array | float) -> Array:

@@ -54,9 +54,7 @@ def coerce(hint: Any, value: Any, name: str) -> Any:
     """
     if dataclasses.is_dataclass(hint):
         return (
-            value
-            if isinstance(value, typing.cast(type, hint))
-            else from_mapping(typing.cast(type, hint), value, name)
+            value if isinstance(value, typing.cast(type, hint)) else from_mapping(typing.cast(type, hint), value, name)
         )
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
@@ -320,9 +318,7 @@ class ObjectiveSettings:
 
     def __post_init__(self) -> None:
         require(self.context_len >= 0, f"objective.context_len must not be negative, not {self.context_len}")
-        require(
-            self.schedule_power > 0, f"objective.schedule_power must be positive, not {self.schedule_power}"
-        )
+        require(self.schedule_power > 0, f"objective.schedule_power must be positive, not {self.schedule_power}")
 
 
 @dataclass(frozen=True)
@@ -411,16 +407,10 @@ class TrainingSettings:
             "val_generation_freq",
         )
         for name in not_negative:
-            require(
-                getattr(self, name) >= 0, f"training.{name} must not be negative, not {getattr(self, name)}"
-            )
+            require(getattr(self, name) >= 0, f"training.{name} must not be negative, not {getattr(self, name)}")
         for name in ("beta1", "beta2", "ema_decay"):
-            require(
-                0 <= getattr(self, name) < 1, f"training.{name} must lie in [0, 1), not {getattr(self, name)}"
-            )
-        require(
-            0 <= self.min_lr_ratio <= 1, f"training.min_lr_ratio must lie in [0, 1], not {self.min_lr_ratio}"
-        )
+            require(0 <= getattr(self, name) < 1, f"training.{name} must lie in [0, 1), not {getattr(self, name)}")
+        require(0 <= self.min_lr_ratio <= 1, f"training.min_lr_ratio must lie in [0, 1], not {self.min_lr_ratio}")
         for name, known in (
             ("optimizer", ("adamw", "muon")),
             ("lr_schedule", ("constant", "cosine", "linear")),

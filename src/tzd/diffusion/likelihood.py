@@ -63,9 +63,7 @@ def masked_counts(sequences: int, draws: int, lengths: np.ndarray, seed: int) ->
     return np.minimum(1 + np.floor(v * lengths[:, None]), lengths[:, None]).astype(np.int64)
 
 
-def masked_log_probabilities(
-    denoiser: Denoiser, tokens: np.ndarray, masked: np.ndarray, batch_size: int
-) -> np.ndarray:
+def masked_log_probabilities(denoiser: Denoiser, tokens: np.ndarray, masked: np.ndarray, batch_size: int) -> np.ndarray:
     """Σ over a row's masked positions of log p(x_0 | visible), in nats.
 
     Args:
@@ -127,9 +125,7 @@ def nelbo(
     context = denoiser.context_len
     groups = [g for g in groups if g.size and g.shape[1] > context]
     if not groups:
-        raise UserError(
-            "there is nothing to score: the text is empty, or no longer than the model's context_len"
-        )
+        raise UserError("there is nothing to score: the text is empty, or no longer than the model's context_len")
     if draws < 1:
         raise UserError(f"draws must be at least 1, not {draws}")
     lengths = np.concatenate([np.full(len(g), g.shape[1] - context) for g in groups])
@@ -139,9 +135,7 @@ def nelbo(
     for group in groups:
         index = np.arange(first, first + len(group))
         index = index[index % share[1] == share[0]]
-        nats[index] = _draw_nats(
-            denoiser, group[index - first], counts[index], index, seed, context, batch_size
-        )
+        nats[index] = _draw_nats(denoiser, group[index - first], counts[index], index, seed, context, batch_size)
         first += len(group)
     if reduce is not None:
         nats = reduce(nats)
@@ -226,8 +220,8 @@ def log_likelihood(
 def exact_nelbo(denoiser: Denoiser, tokens: np.ndarray, *, batch_size: int = 4096) -> float:
     """The NELBO of one short sequence by enumeration of every mask, in nats (not per token).
 
-    Σ_n mean over the sets S of n masked positions of (1/n) Σ_{i in S} CE_i · 1: what every estimator above has as
-    its mean.
+    Σ_n of the mean, over all sets S of n masked positions, of (1/n) Σ_{i in S} CE_i: the mean of every estimator
+    above.
 
     Args:
         denoiser: the model.

@@ -30,9 +30,7 @@ from tzd.diffusion.schedule import Schedule, schedule, weight_by_count
 from tzd.errors import ConfigError, nearest
 from tzd.randomness import uniforms
 
-T_MIN = (
-    1e-3  # `nelbo_t` only: the variance of 1/t is infinite without it; drops about 1e-3 of the bound (MDLM)
-)
+T_MIN = 1e-3  # `nelbo_t` only: the variance of 1/t is infinite without it; drops about 1e-3 of the bound (MDLM)
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,7 @@ def _exact_k(draw: _Draw) -> _Masks:
     count = np.minimum(1 + np.floor(draw.time * draw.length), draw.length).astype(np.int64)
     masked = mask_by_count(draw.maskable, count, draw.u)
     fraction = count / np.maximum(draw.length, 1)
-    return _Masks(
-        masked, _per_token(draw, draw.length / np.maximum(count, 1)), draw.curve.inverse(1.0 - fraction)
-    )
+    return _Masks(masked, _per_token(draw, draw.length / np.maximum(count, 1)), draw.curve.inverse(1.0 - fraction))
 
 
 def _pooled(draw: _Draw) -> _Masks:
@@ -131,9 +127,7 @@ class Objective:
         if name not in OBJECTIVES:
             raise ConfigError(f"unknown objective.name '{name}'{nearest(name, OBJECTIVES)}")
         if sampling not in TIME_SAMPLINGS:
-            raise ConfigError(
-                f"unknown objective.time_sampling '{sampling}'{nearest(sampling, TIME_SAMPLINGS)}"
-            )
+            raise ConfigError(f"unknown objective.time_sampling '{sampling}'{nearest(sampling, TIME_SAMPLINGS)}")
         schedule(self.settings.schedule, self.settings.schedule_power)
 
     @property
