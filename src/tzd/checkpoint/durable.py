@@ -1,0 +1,141 @@
+"""Writes that survive: whatever is interrupted, a name holds either what it held before or what it was to hold.
+
+Everything is made under a temporary name beside its place (`.NAME.PID.tmp`), brought to the disk, and renamed.
+Who writes or trains holds an advisory lock, which the system takes back when the process dies, however it dies:
+there is no guessing from process numbers, and a lock or temporary that nobody holds is litter.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tzd.errors import TzdError
+
+
+@contextmanager
+def one_line_errors(what: Path) -> Iterator[None]:
+    """Turns whatever the system says while `what` is written into a TzdError that names it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise TzdError(f"cannot write {what}: {reason}; make room, or choose a folder that you may write to") from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a new file and brings it to the disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Brings a file, or the names in a folder, to the disk."""
+    if path.is_dir() and sys.platform == "win32":
+        return  # folders cannot be opened there
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_name(path: Path) -> Path:
+    """Where `path` is made before it is renamed into place: a hidden sibling."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replaces a file atomically, or makes it.
+
+    Raises:
+        TzdError: it cannot be written; the file is as it was.
+    """
+    temporary = temporary_name(path)
+    with one_line_errors(path):
+        temporary.unlink(missing_ok=True)
+        try:
+            write_bytes(temporary, data)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Renames `new` to `folder`, in place of what is there.
+
+    A folder cannot be replaced in one stroke, so the old one steps aside as `.NAME.old`; `clear_litter` puts it
+    back if the process dies in between.
+    """
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder such that no half of it is ever seen under its name."""
+    temporary = temporary_name(folder)
+    with one_line_errors(folder):
+        folder.rename(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clear_litter(parent: Path, name: str = "*") -> None:
+    """Removes what dead writers left in `parent`, and puts back what they had moved aside.
+
+    Args:
+        parent: a folder.
+        name: pattern of the names whose litter is meant.
+    """
+    for temporary in parent.glob(f".{name}.*.tmp"):
+        with held(temporary) as free:
+            if free and temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            elif free:
+                temporary.unlink(missing_ok=True)
+    for old in parent.glob(f".{name}.old"):
+        folder = old.with_name(old.name[1 : -len(".old")])
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(folder)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Holds an advisory lock on an existing file or folder. Yields whether it was free to take."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        yield _take(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: better to go on than never to start
+        return True
+    return True

@@ -1,0 +1,208 @@
+"""Reading a checkpoint: every byte that is used was checked, and nothing in it can run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tzd.checkpoint.layout import (
+    CHECKSUMS,
+    CONFIG,
+    FORMAT,
+    FORMAT_VERSION,
+    STATE_ARRAYS,
+    STATE_TREE,
+    WEIGHTS,
+    sha256,
+)
+from tzd.checkpoint.run_folder import RunFolder
+from tzd.checkpoint.tree import unflatten
+from tzd.errors import CheckpointError, TzdError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole.
+
+    Attributes:
+        folder: where it lies; further files (`tokenizer.json`) are read from there.
+        config: `config.json`.
+        weights: canonical name -> float32 array.
+        checksums: file name -> sha256, of every file that belongs to it.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    weights: dict[str, np.ndarray] = field(repr=False)
+    checksums: dict[str, str] = field(repr=False, default_factory=dict)
+
+    def training_state(self) -> Any | None:
+        """What training needs to go on, read now (it is larger than the weights); None if there is none.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        if STATE_TREE not in self.checksums:
+            return None
+        _verify(self.folder, (STATE_TREE, STATE_ARRAYS), self.checksums)
+        arrays = _read_arrays(self.folder / STATE_ARRAYS)
+        with _one_line_errors(self.folder / STATE_TREE):
+            return unflatten(_read_json(self.folder / STATE_TREE), arrays)
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Reads a checkpoint and checks it.
+
+    Args:
+        path: a run folder (its best checkpoint, or else its last), a checkpoint folder, or the `model.safetensors`
+            in one. Files that the checkpoint does not list, a README.md say, are ignored.
+
+    Returns:
+        The checkpoint; its training state is read and checked when asked for.
+
+    Raises:
+        CheckpointError: there is none, a file is missing or damaged, or the format is newer than this version.
+    """
+    path = Path(path)
+    with _one_line_errors(path):
+        folder = _find(path)
+    config = _read_object(folder / CONFIG)
+    _check_version(config, folder / CONFIG)
+    checksums = _read_object(folder / CHECKSUMS)
+    state = (STATE_TREE, STATE_ARRAYS)
+    _verify(folder, {CONFIG, WEIGHTS, *checksums} - {*state}, checksums)
+    for name in state:
+        if name in checksums and not (folder / name).is_file():
+            raise CheckpointError(_missing(folder / name))
+    return Checkpoint(folder, config, _read_weights(folder / WEIGHTS), checksums)
+
+
+def check_weights(weights: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    """Holds weights against what a denoiser needs: the same names, the same shapes.
+
+    Args:
+        weights: name -> array.
+        expected: name -> shape.
+        folder: where they come from, for the message.
+
+    Raises:
+        CheckpointError: weights are missing, unexpected or of another shape; the first few are named.
+    """
+    wrong = [
+        f"{name} {weights[name].shape} instead of {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in weights and weights[name].shape != tuple(shape)
+    ]
+    complaints = [
+        _listed("missing", [name for name in expected if name not in weights]),
+        _listed("unexpected", [name for name in weights if name not in expected]),
+        _listed("of another shape", wrong),
+    ]
+    if any(complaints):
+        raise CheckpointError(
+            f"{folder} does not fit the model that its config.json describes: {'; '.join(filter(None, complaints))}"
+        )
+
+
+def _listed(complaint: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} {complaint} ({shown})" if names else ""
+
+
+def _find(path: Path) -> Path:
+    """The checkpoint folder that `path` means."""
+    if path.is_file():
+        if path.name == WEIGHTS:
+            return path.parent
+        raise CheckpointError(
+            f"{path} is no tzd checkpoint: give its folder, or the {WEIGHTS} in it ('tzd convert' reads other formats)"
+        )
+    if not path.is_dir():
+        raise CheckpointError(f"there is no checkpoint at {path}: no such file or folder")
+    if any((path / name).exists() for name in (CONFIG, WEIGHTS, CHECKSUMS)):
+        return path
+    run = RunFolder(path)
+    folder = run.resolve("best") or run.resolve("last")
+    if folder is None:
+        raise CheckpointError(
+            f"{path} holds no checkpoint: neither {CONFIG} (as a checkpoint does) nor a file 'best' or 'last' "
+            "(as a run folder does)"
+        )
+    return folder
+
+
+def _check_version(config: Mapping[str, Any], file: Path) -> None:
+    version = config.get("format_version")
+    if config.get("format") != FORMAT or type(version) is not int or version < 1:
+        raise CheckpointError(f"{file} does not describe a tzd checkpoint; 'tzd convert' reads other formats")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file} has format {version}, and this version of tzd reads up to {FORMAT_VERSION}: upgrade tzd"
+        )
+
+
+def _verify(folder: Path, names: Sequence[str] | set[str], checksums: Mapping[str, str]) -> None:
+    for name in sorted(names):
+        file = folder / name
+        if Path(name).name != name:
+            raise CheckpointError(f"{folder / CHECKSUMS} names '{name}', which is not a file of this folder")
+        if not file.is_file():
+            raise CheckpointError(_missing(file))
+        with _one_line_errors(file):
+            damaged = sha256(file) != checksums.get(name)
+        if damaged:
+            raise CheckpointError(
+                f"{file} is damaged: its checksum is not the one in {CHECKSUMS}; get the checkpoint again"
+            )
+
+
+def _missing(file: Path) -> str:
+    return f"{file} is missing; get the checkpoint again"
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise CheckpointError(_missing(file))
+    with _one_line_errors(file):
+        data = _read_json(file)
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{file} is damaged: it is no JSON object; get the checkpoint again")
+    return data
+
+
+def _read_json(file: Path) -> Any:
+    return json.loads(file.read_bytes())
+
+
+def _read_weights(file: Path) -> dict[str, np.ndarray]:
+    arrays = _read_arrays(file)
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise CheckpointError(f"{file} holds {name} as {array.dtype}; weights are floating-point numbers")
+    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+
+
+def _read_arrays(file: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    with _one_line_errors(file):
+        return load_file(file)
+
+
+@contextmanager
+def _one_line_errors(file: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except TzdError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{file} cannot be read: {reason}; get the checkpoint again") from error

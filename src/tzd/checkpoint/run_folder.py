@@ -1,0 +1,140 @@
+"""A run folder: its checkpoints, the pointers to the last and the best, and the lock of the run that writes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from tzd.checkpoint.durable import clear_litter, held, one_line_errors, remove_folder, replace_file
+from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
+
+Pointer = Literal["last", "best"]
+_STEP = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one training run.
+
+    Attributes:
+        path: `step-00000123/` are its checkpoints; `last` and `best` are files that hold the name of one.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, save_dir: Path | str, name: str) -> RunFolder:
+        """Makes `save_dir/name`, or `name-2`, `name-3`, ... if there are runs of that name already.
+
+        Raises:
+            ConfigError: the name is not that of a folder.
+            UserError: the folder cannot be made.
+        """
+        try:
+            runs = _runs(Path(save_dir), name)
+            number = max(runs, default=0)
+            if number == 0 or any(runs[number].iterdir()):  # an empty folder is as good as a new one
+                number += 1
+            folder = Path(save_dir) / (name if number == 1 else f"{name}-{number}")
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"training.save_dir={save_dir} cannot hold a run: {error.strerror} ({error.filename}); choose a "
+                "folder that you may write to"
+            ) from error
+        return cls(folder)
+
+    @classmethod
+    def latest(cls, save_dir: Path | str, name: str) -> RunFolder:
+        """The run of that name with the highest number that has a checkpoint to go on from.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        runs = _runs(Path(save_dir), name)
+        for number in sorted(runs, reverse=True):
+            if (runs[number] / "last").is_file():
+                return cls(runs[number])
+        raise ConfigError(
+            f"training.resume=true, but {save_dir} holds no run '{name}' with a checkpoint: start it without "
+            "training.resume, or give the path of a run folder"
+        )
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies, or is to lie."""
+        return self.path / f"step-{step:08d}"
+
+    def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint, in order."""
+        matches = (_STEP.fullmatch(folder.name) for folder in self.path.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def point(self, pointer: Pointer, step: int) -> None:
+        """Makes `last` or `best` name the checkpoint of a step; it is written before."""
+        replace_file(self.path / pointer, f"{self.checkpoint_path(step).name}\n".encode())
+
+    def resolve(self, pointer: Pointer) -> Path | None:
+        """The checkpoint that is the last or the best; None if none was named yet.
+
+        Raises:
+            CheckpointError: the pointer is damaged, or what it names is gone.
+        """
+        file = self.path / pointer
+        if not file.is_file():
+            return None
+        name = file.read_bytes()[:100].decode(errors="replace").strip()
+        if not _STEP.fullmatch(name):
+            raise CheckpointError(f"{file} is damaged: it should hold the name of a checkpoint, as step-00000123")
+        if not (self.path / name).is_dir():
+            raise CheckpointError(f"{file} names {name}, which is not there: write another name into it")
+        return self.path / name
+
+    def prune(self, keep: int = 0) -> None:
+        """Deletes the checkpoints that are neither the last nor the best nor among the `keep` newest."""
+        steps = self.steps()
+        kept = {self.resolve("last"), self.resolve("best")}
+        kept |= {self.checkpoint_path(step) for step in steps[max(len(steps) - keep, 0) :]}
+        for step in steps:
+            if (folder := self.checkpoint_path(step)) not in kept:
+                remove_folder(folder)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other runs out of the folder, and clears what a dead one left half-done.
+
+        The lock is the system's: it ends with the process, so a file `lock` that a dead run left locks nothing.
+
+        Raises:
+            TzdError: a living process holds it (the message says which), or the folder cannot be written.
+        """
+        file = self.path / "lock"
+        with one_line_errors(self.path):
+            file.open("a").close()
+        with held(file) as free:
+            if not free:
+                holder = file.read_text(errors="replace").strip() or "another process"
+                raise TzdError(
+                    f"{self.path} is in use by {holder}: wait for it or stop it, or start a run of another name"
+                )
+            with one_line_errors(self.path):
+                now = datetime.now().isoformat(" ", "seconds")
+                file.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+                clear_litter(self.path)
+            yield
+
+
+def _runs(save_dir: Path, name: str) -> dict[int, Path]:
+    """The runs of a name, by number: `name` is the first, `name-2` the second."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ConfigError(f"a run cannot be called '{name}': its name is that of a folder, without / (logger.name)")
+    if not save_dir.is_dir():
+        return {}
+    matches = ((re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", path.name), path) for path in save_dir.iterdir())
+    return {int(match[1] or 1): path for match, path in matches if match and path.is_dir()}

@@ -1,0 +1,89 @@
+"""Metrics to `metrics.csv` and samples to `samples.txt`, plain files in the run folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tzd.checkpoint.durable import one_line_errors, replace_file
+from tzd.training.records import COLUMNS, METRICS, read_rows
+
+SAMPLES = "samples.txt"
+_HEADER = re.compile(rb"^=== step (\d+), sample", re.MULTILINE)
+
+
+class CsvLogger:
+    """A `Logger` that writes plain files.
+
+    A row or sample is in the file once the call returns, whatever becomes of the process. Texts are indented, so
+    that a line that starts with === is always a header, whatever the denoiser wrote.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+        """Opens the files of a new run, or of one that goes on.
+
+        Args:
+            folder: the run folder.
+            resume_step: step of the checkpoint from which the run goes on; what was logged after it is dropped.
+                None for a new run.
+
+        Raises:
+            UserError: the metrics of the run that goes on are damaged.
+            TzdError: the folder cannot be written.
+        """
+        self._metrics, self._samples = folder / METRICS, folder / SAMPLES
+        rows, samples = [], b""
+        if resume_step is not None:
+            if self._metrics.exists():
+                rows = [row for row in read_rows(self._metrics) if int(row["step"]) <= resume_step]
+            with one_line_errors(self._samples), suppress(FileNotFoundError):
+                samples = _samples_until(resume_step, self._samples.read_bytes())
+        replace_file(self._metrics, "".join([_line(COLUMNS), *(_row(row) for row in rows)]).encode())
+        replace_file(self._samples, samples)
+
+    def log(self, record: Mapping[str, float]) -> None:
+        """Appends a row of metrics; cells that it lacks stay empty.
+
+        Raises:
+            ValueError: it lacks `step`, or has a column that is not in `COLUMNS`.
+            TzdError: the file cannot be written.
+        """
+        if "step" not in record or (record.keys() - COLUMNS.keys()):
+            raise ValueError(f"a row of metrics has 'step' and other columns of {', '.join(COLUMNS)}, not {record}")
+        _append(self._metrics, _row(record).encode())
+
+    def log_samples(self, step: int, texts: Sequence[str]) -> None:
+        """Appends texts, each under a line that says the step.
+
+        Raises:
+            TzdError: the file cannot be written.
+        """
+        for number, text in enumerate(texts, start=1):
+            indented = text.replace("\n", "\n    ")
+            entry = f"=== step {step}, sample {number} of {len(texts)} ===\n    {indented}\n\n"
+            _append(self._samples, entry.encode("utf-8", errors="backslashreplace"))
+
+    def close(self) -> None:
+        """Does nothing: no file stays open."""
+
+
+def _row(record: Mapping[str, object]) -> str:
+    return _line(record.get(name, "") for name in COLUMNS)
+
+
+def _line(cells: Iterable[object]) -> str:
+    return ",".join(map(str, cells)) + "\n"
+
+
+def _append(path: Path, data: bytes) -> None:
+    with one_line_errors(path), path.open("ab") as file:
+        file.write(data)
+
+
+def _samples_until(step: int, data: bytes) -> bytes:
+    for header in _HEADER.finditer(data):
+        if int(header[1]) > step:
+            return data[: header.start()]
+    return data
