@@ -1,0 +1,98 @@
+"""Windows of a token array: an endless sequence to train on, and a fixed cover to evaluate on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from tzd.errors import CorpusError
+from tzd.randomness import permutation, uniforms
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """An endless sequence of windows, whose g-th is a pure function of (seed, g).
+
+    A window may start anywhere. In each epoch a window starts at every `length`-th of the S = N - length + 1 possible
+    starts, counted from a random offset and around the end, in random order: so all starts come up equally often, and
+    within an epoch hardly a token is seen twice.
+
+    Attributes:
+        tokens: (N,) int, in memory or memory-mapped.
+        length: tokens of a window, L.
+        seed: of the order.
+    """
+
+    tokens: np.ndarray
+    length: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _check(self.tokens, self.length)
+        if len(self.tokens) < self.length:
+            raise CorpusError(
+                f"the text has {len(self.tokens)} tokens, fewer than one window of {self.length}; "
+                f"set data.block_size to {len(self.tokens)} at most, or use a longer text"
+            )
+
+    @property
+    def starts(self) -> int:
+        """Number of possible starts, S."""
+        return len(self.tokens) - self.length + 1
+
+    @property
+    def per_epoch(self) -> int:
+        """Windows of an epoch, W."""
+        return -(-self.starts // self.length)
+
+    def batch(self, first: int, count: int) -> np.ndarray:
+        """Windows `first` to `first + count - 1` of the sequence. Returns (count, L) int32."""
+        index = np.arange(first, first + count)
+        epochs, slots = np.divmod(index, self.per_epoch)
+        starts = np.empty(count, np.int64)
+        for epoch in np.unique(epochs):  # one or two, unless an epoch is shorter than a batch
+            here = epochs == epoch
+            starts[here] = _epoch_starts(self.seed, int(epoch), self.starts, self.length)[slots[here]]
+        return self.tokens[starts[:, None] + np.arange(self.length)].astype(np.int32)
+
+
+@lru_cache(maxsize=2)
+def _epoch_starts(seed: int, epoch: int, starts: int, length: int) -> np.ndarray:
+    """(W,) the starts of an epoch's windows in their order."""
+    offset = int(uniforms(seed, "window-offset", epoch, 1, 1)[0, 0] * starts)
+    order = permutation(seed, "window-order", epoch, -(-starts // length))
+    return (offset + order * length) % starts
+
+
+def evaluation_windows(tokens: np.ndarray, length: int, limit: int = 0) -> list[np.ndarray]:
+    """Windows that count every token exactly once, in the order of the text.
+
+    Args:
+        tokens: (N,) int.
+        length: tokens of a window, L.
+        limit: if positive, at most that many whole windows, spread evenly over the text, and no tail unless the text
+            is shorter than a window.
+
+    Returns:
+        The whole windows, (N // L, L) int32, and what is left over, (1, N % L) int32; neither where it is empty.
+
+    Raises:
+        CorpusError: there are no tokens.
+    """
+    _check(tokens, length)
+    whole = len(tokens) // length
+    windows = tokens[: whole * length].reshape(whole, length)
+    tail = tokens[whole * length :].reshape(1, -1)
+    if limit and whole:
+        count = min(limit, whole)
+        windows, tail = windows[(2 * np.arange(count) + 1) * whole // (2 * count)], tail[:, :0]
+    return [part.astype(np.int32) for part in (windows, tail) if part.size]
+
+
+def _check(tokens: np.ndarray, length: int) -> None:
+    if np.ndim(tokens) != 1 or len(tokens) < 1:
+        raise CorpusError(f"windows are cut from one row of tokens, not from an array of shape {np.shape(tokens)}")
+    if length < 1:
+        raise CorpusError(f"a window needs a length of at least 1, not {length} (data.block_size)")
