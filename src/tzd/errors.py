@@ -34,6 +34,19 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, of another shape or of a newer format."""
 
 
+class Interrupted(TzdError):
+    """A signal ended a run in good order.
+
+    Args:
+        message: what was saved and how to go on.
+        signal: its number; the exit code is 128 more, as a shell has it.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
+
+
 class MissingExtraError(TzdError):
     """An optional dependency that is not installed."""
 

@@ -43,3 +43,8 @@ def uniforms(seed: int, stream: str, step: int, rows: int, width: int, *, first_
 def permutation(seed: int, stream: str, step: int, n: int) -> np.ndarray:
     """A permutation of range(n) that depends on nothing but what is given. Returns (n,) int64."""
     return _generator(seed, stream, step, 0).permutation(n)
+
+
+def integer(seed: int, stream: str, step: int, row: int = 0) -> int:
+    """An integer in [0, 2^62) that depends on nothing but what is given: a seed for another library's generator."""
+    return int(_generator(seed, stream, step, row).integers(1 << 62))

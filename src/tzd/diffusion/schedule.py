@@ -23,7 +23,7 @@ import numpy as np
 
 from tzd.errors import ConfigError, nearest
 
-_QUADRATURE_NODES = 4096  # resolves p^n (1-p)^(L-n) for sequences of tens of thousands of tokens
+_PANELS, _NODES = 128, 32  # composite Gauss quadrature: resolves p^n (1-p)^(L-n) for tens of thousands of tokens
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,12 @@ def weight_by_count(curve: Schedule, length: int) -> np.ndarray:
     # the denominator has no closed form for every curve.
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, length + 1)))])
     log_numerator = log_factorial[n - 1] + log_factorial[length - n] - log_factorial[length]
-    nodes, node_weights = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
-    p = 1.0 - curve.alpha((nodes + 1.0) / 2.0)
+    nodes, node_weights = np.polynomial.legendre.leggauss(_NODES)
+    t = (np.arange(_PANELS)[:, None] + (nodes + 1.0) / 2.0).ravel() / _PANELS
+    node_weights = np.tile(node_weights, _PANELS) / (2.0 * _PANELS)
+    p = 1.0 - curve.alpha(t)
     log_p, log_q = np.log(p), np.log1p(-p)
     for count in n:  # a row at a time: the full table would be length × nodes
         exponent = count * log_p + (length - count) * log_q - log_numerator[count - 1]
-        table[count] = 2.0 / np.sum(node_weights * np.exp(exponent))
+        table[count] = 1.0 / np.sum(node_weights * np.exp(exponent))
     return table

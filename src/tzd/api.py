@@ -1,0 +1,329 @@
+"""The public face: what `import tzd` offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tzd.arrays import Array
+from tzd.checkpoint import Checkpoint, RunFolder, read_checkpoint, write_checkpoint
+from tzd.checkpoint.layout import CONFIG
+from tzd.config import ObjectiveSettings, RunConfig, TinyConfig, from_mapping, model_config, run_config
+from tzd.corpus import Tokenizer, evaluation_windows, load_tokenizer
+from tzd.diffusion import likelihood
+from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
+from tzd.engines import engine_module
+from tzd.errors import CheckpointError, UserError
+from tzd.sampling import Frame, descriptions
+from tzd.sampling import sampler as make_sampler
+from tzd.sampling import stream as stream_canvas
+
+Prompt = str | Sequence[str] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser with the tokenizer and the configuration that belong to it.
+
+    Attributes:
+        denoiser: see `tzd.diffusion.denoiser.Denoiser`.
+        tokenizer: text <-> tokens; None for a model made from a function.
+        config: the architecture; None for a model made from a function.
+        provenance: where the weights come from: corpus, step, seed, version.
+    """
+
+    denoiser: Denoiser
+    tokenizer: Tokenizer | None = None
+    config: TinyConfig | None = None
+    provenance: Mapping[str, Any] | None = None
+
+    @property
+    def engine(self) -> str:
+        """What computes: "torch", or "numpy" for a function."""
+        return self.denoiser.engine
+
+    @property
+    def mask_id(self) -> int:
+        """Id of [MASK]."""
+        return self.denoiser.mask_id
+
+    def logits(self, tokens: np.ndarray, t: np.ndarray | None = None) -> Array:
+        """Logits over clean tokens.
+
+        Args:
+            tokens: (B, L) ints, `mask_id` where masked.
+            t: (B,) the time of each row, for models conditioned on it: integers are rows of the time embedding,
+                floats in [0, 1] are mapped to it. The masked fraction if not given.
+
+        Returns:
+            (B, L, V) float32 of the engine.
+        """
+        tokens = np.atleast_2d(np.asarray(tokens))
+        return self.denoiser.forward(tokens, t=None if t is None else np.atleast_1d(np.asarray(t)))[0]
+
+    def encode(self, text: str) -> np.ndarray:
+        """Tokens (N,) int32 of a text."""
+        return self._tokenizer().encode(text)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """Text of tokens (N,)."""
+        return self._tokenizer().decode(tokens)
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UserError("this model has no tokenizer: give and take tokens instead of text")
+        return self.tokenizer
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a sampler wrote.
+
+    Attributes:
+        text: one text per row, the prompt included; empty for a model without a tokenizer.
+        tokens: (B, P + length) int32.
+        nfe: denoiser calls that it took; guidance counts two.
+    """
+
+    text: list[str]
+    tokens: np.ndarray
+    nfe: int
+
+
+def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> Model:
+    """A trained model.
+
+    Args:
+        path: a run folder (its best checkpoint), a checkpoint folder, or the weights file in one.
+        engine: "torch", or None for the best one here.
+        denoiser: your own module, for a checkpoint that was trained with it.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, of a newer format, or does not fit the model.
+    """
+    checkpoint = read_checkpoint(Path(path))
+    where = checkpoint.folder / CONFIG
+    config = model_config(_section(checkpoint, "model"), f"{where}: model")
+    objective = from_mapping(ObjectiveSettings, _section(checkpoint, "diffusion"), f"{where}: diffusion")
+    loaded = engine_module(engine, "denoiser").load_denoiser(
+        config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.folder, network=denoiser
+    )
+    tokenizer = load_tokenizer(_section(checkpoint, "tokenizer"), checkpoint.folder)
+    return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"))
+
+
+def _section(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
+    section = checkpoint.config.get(name)
+    if not isinstance(section, Mapping):
+        raise CheckpointError(f"{checkpoint.folder / CONFIG} has no section '{name}'")
+    return section
+
+
+def from_function(function: Any, *, vocab_size: int, seq_len: int, mask_id: int | None = None) -> Model:
+    """Any tokens → logits function as a model: oracles, tests, baselines.
+
+    Args:
+        function: (B, L) ints -> (B, L, V) floats; NumPy will do.
+        vocab_size: V.
+        seq_len: longest sequence.
+        mask_id: id of [MASK] in the function's input; `vocab_size` if not given.
+    """
+    return Model(FunctionDenoiser(function, vocab_size, seq_len, vocab_size if mask_id is None else mask_id))
+
+
+def stream(
+    model: Model,
+    *,
+    length: int = 256,
+    prompt: Prompt = "",
+    sampler: str = "ancestral",
+    batch_size: int = 1,
+    seed: int = 0,
+    **settings: Any,
+) -> Iterator[Frame]:
+    """Denoises, one `Frame` per step.
+
+    Args:
+        model: what `load` returned.
+        length: number of new tokens per row; beyond the model's window the text is written in connected windows.
+        prompt: what each row begins with: a text, a list of texts of equal length, or (B, P) tokens.
+        sampler: a name; see `samplers`.
+        batch_size: rows, where the prompt does not say.
+        seed: of every draw.
+        settings: the sampler's own, such as `steps`, `temperature`, `block_len`.
+
+    Raises:
+        UserError: a setting that the sampler does not have, a value out of its range, or an impossible prompt.
+    """
+    rule = make_sampler(sampler, **settings)
+    return stream_canvas(model.denoiser, _canvas(model, prompt, length, batch_size), sampler=rule, seed=seed)
+
+
+def sample(model: Model, **request: Any) -> Sample:
+    """Writes text. Takes what `stream` takes."""
+    return finished(model, stream(model, **request))
+
+
+def infill(
+    model: Model,
+    text: str,
+    *,
+    mask: str = "_",
+    sampler: str = "ancestral",
+    batch_size: int = 1,
+    seed: int = 0,
+    **settings: Any,
+) -> Sample:
+    """Fills the blanks of a text; the rest of it never changes.
+
+    Args:
+        model: what `load` returned.
+        text: a text in which every `mask` stands for one token to be written.
+        mask: a single character.
+        sampler: a name; see `samplers`.
+        batch_size: number of versions.
+        seed: of every draw.
+        settings: the sampler's own.
+
+    Raises:
+        UserError: the text has no blank.
+    """
+    return finished(
+        model, infill_stream(model, text, mask=mask, sampler=sampler, batch_size=batch_size, seed=seed, **settings)
+    )
+
+
+def infill_stream(
+    model: Model,
+    text: str,
+    *,
+    mask: str = "_",
+    sampler: str = "ancestral",
+    batch_size: int = 1,
+    seed: int = 0,
+    **settings: Any,
+) -> Iterator[Frame]:
+    """Like `infill`, one `Frame` per step."""
+    if len(mask) != 1:
+        raise UserError(f"the mask must be a single character, not {mask!r}")
+    if mask not in text:
+        raise UserError(f"the text has no blank: write {mask!r} for every token that is to be filled in")
+    rule = make_sampler(sampler, **settings)
+    pieces = [np.append(model.encode(part), model.mask_id) for part in text.split(mask)]
+    row = np.concatenate(pieces)[:-1].astype(np.int32)
+    canvas = np.repeat(row[None], _positive("batch_size", batch_size), axis=0)
+    return stream_canvas(model.denoiser, canvas, sampler=rule, seed=seed)
+
+
+def finished(model: Model, frames: Iterator[Frame]) -> Sample:
+    """The last of a sampler's frames as a `Sample`."""
+    *_, last = frames
+    text = [model.decode(row) for row in last.tokens] if model.tokenizer is not None else []
+    return Sample(text, last.tokens, last.nfe)
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise UserError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def _canvas(model: Model, prompt: Prompt, length: int, batch_size: int) -> np.ndarray:
+    """(B, P + length) int32: the prompt, then [MASK]."""
+    _positive("length", length)
+    if isinstance(prompt, str):
+        given = model.encode(prompt) if prompt else np.zeros(0, np.int32)
+        rows = np.repeat(given[None], _positive("batch_size", batch_size), axis=0)
+    elif isinstance(prompt, np.ndarray):
+        rows = np.atleast_2d(prompt)
+        if rows.size and (rows.min() < 0 or rows.max() >= model.denoiser.vocab_size):
+            raise UserError(f"the prompt has tokens outside 0..{model.denoiser.vocab_size - 1}")
+    else:
+        encoded = [model.encode(text) for text in prompt]
+        if len({len(tokens) for tokens in encoded}) != 1:
+            raise UserError("the prompts of one batch must be of equal length, in tokens; sample them one by one")
+        rows = np.stack(encoded)
+    blank = np.full((len(rows), length), model.mask_id)
+    return np.concatenate([rows, blank], axis=1).astype(np.int32)
+
+
+def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, seed: int = 0) -> likelihood.Nelbo:
+    """An upper bound on −log p of a text, cut into windows of the model's length.
+
+    Args:
+        model: what `load` returned.
+        text_or_tokens: a text, (N,) tokens, or (B, L) tokens: rows that are scored as they are.
+        draws: masks per window; their numbers of masked tokens are stratified.
+        seed: fixes the masks.
+
+    Returns:
+        `nats_per_token`, `stderr`, `bits_per_char`, `tokens`.
+    """
+    if isinstance(text_or_tokens, str):
+        tokens = model.encode(text_or_tokens)
+    else:
+        tokens = np.asarray(text_or_tokens)
+    groups = [tokens] if tokens.ndim == 2 else evaluation_windows(tokens, model.denoiser.seq_len)
+    characters = None
+    if model.tokenizer is not None:
+        context = model.denoiser.context_len
+        characters = sum(len(model.decode(row[context:])) for group in groups for row in group)
+    return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters)
+
+
+def log_likelihood(
+    model: Model, prompt: str | np.ndarray, answer: str | np.ndarray, *, draws: int = 128, seed: int = 0
+) -> float:
+    """A lower bound on log p(answer | prompt), in nats. See `tzd.diffusion.likelihood.log_likelihood`."""
+    given, scored = (model.encode(x) if isinstance(x, str) else np.asarray(x) for x in (prompt, answer))
+    return likelihood.log_likelihood(model.denoiser, given, scored, draws=draws, seed=seed)
+
+
+def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: Any = None) -> Path:
+    """Trains a model.
+
+    Args:
+        config: a `RunConfig`, the same as plain data, or a list of overrides as on the command line
+            (`["model=tiny_cpu", "data=pydocs", "training.max_steps=500"]`).
+        denoiser: your own module in place of the configured architecture: it takes tokens (B, L) and returns
+            logits (B, L, V), V being the tokenizer's vocabulary.
+
+    Returns:
+        The folder of the best checkpoint; the run folder is its parent, and `load` takes either.
+    """
+    from tzd.loggers import run_loggers
+
+    if isinstance(config, Mapping):
+        config = run_config(config)
+    elif not isinstance(config, RunConfig):
+        from tzd.configs import compose
+
+        config = compose(list(config))
+    run = engine_module(config.engine.name, "train").train(config, run_loggers(config), network=denoiser)
+    best = RunFolder(run).resolve("best")
+    assert best is not None  # a run that ends has validated
+    return best
+
+
+def convert(source: str | Path, destination: str | Path) -> Path:
+    """Writes what `source` holds as a tzd checkpoint, without the state that training could resume from.
+
+    Args:
+        source: a run folder, a checkpoint folder, or the weights file in one.
+        destination: a folder that does not exist yet.
+    """
+    destination = Path(destination)
+    if destination.exists():
+        raise UserError(f"{destination} exists already: choose another name")
+    checkpoint = read_checkpoint(Path(source))
+    tokenizer = load_tokenizer(_section(checkpoint, "tokenizer"), checkpoint.folder)
+    return write_checkpoint(destination, config=checkpoint.config, weights=checkpoint.weights, files=tokenizer.files())
+
+
+def samplers() -> dict[str, str]:
+    """Every sampler's name and what it is, in a line."""
+    return descriptions()

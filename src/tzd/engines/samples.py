@@ -1,0 +1,34 @@
+"""What a model writes while it is being trained."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tzd.config import RunConfig
+from tzd.corpus import Tokenizer
+from tzd.diffusion.denoiser import Denoiser
+from tzd.sampling import sampler, stream
+
+_LONGEST = 256  # tokens; enough to judge by, and short beside a validation
+
+
+def validation_samples(config: RunConfig, tokenizer: Tokenizer, denoiser: Denoiser) -> list[str]:
+    """One text per temperature in `model.val_temperatures`, with the sampler that the configuration names.
+
+    `model.sampling_repo`, `generation_num_steps` and `generation_block_size` decide where they are given.
+    """
+    model, settings = config.model, dict(config.sampler)
+    name = settings.pop("name")
+    if model.sampling_repo is not None:
+        name, settings = {"llada": "llada", "smdm": "smdm-greedy"}[model.sampling_repo], {}
+    if model.generation_num_steps is not None:
+        settings["steps"] = model.generation_num_steps
+    if model.generation_block_size is not None:
+        settings["block_len"] = model.generation_block_size
+    canvas = np.full((1, min(denoiser.seq_len, _LONGEST)), denoiser.mask_id, dtype=np.int32)
+    texts = []
+    for temperature in model.val_temperatures:
+        rule = sampler(name, **{**settings, "temperature": temperature})
+        *_, last = stream(denoiser, canvas, sampler=rule, seed=config.seed)
+        texts.append(tokenizer.decode(last.tokens[0]))
+    return texts

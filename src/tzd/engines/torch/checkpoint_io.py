@@ -1,0 +1,81 @@
+"""Lightning's checkpoints in our own format: safetensors and JSON instead of a pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from torch import Tensor
+
+from tzd.checkpoint import read_checkpoint, write_checkpoint
+from tzd.errors import CheckpointError
+from tzd.training.task import Task
+
+_PREFIX = "network."
+# what Lightning needs to go on; the rest of its dictionary says nothing that we do not know
+_KEPT = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+
+
+def map_tree(tree: Any, leaf: type, convert: Any) -> Any:
+    """`tree` with `convert` applied to every leaf of that type, in dictionaries, lists and tuples."""
+    if isinstance(tree, leaf):
+        return convert(tree)
+    if isinstance(tree, dict):
+        return {key: map_tree(value, leaf, convert) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(map_tree(value, leaf, convert) for value in tree)
+    return tree
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+class TzdCheckpointIO(CheckpointIO):
+    """Writes what Lightning hands over as a tzd checkpoint, and reads it back.
+
+    Args:
+        task: what is trained; it describes the model in config.json.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.validation: dict[str, float] = {}  # the last measurement; it goes with the weights it measures
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes a checkpoint folder, atomically."""
+        raw = {name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()}
+        average = checkpoint["average"]
+        state = {key: checkpoint[key] for key in _KEPT if key in checkpoint}
+        state["raw"] = {name: raw[name] for name in average}  # where averages are the weights, these are the rest
+        config = self.task.describe(checkpoint["global_step"])
+        config["provenance"]["validation"] = self.validation
+        write_checkpoint(
+            Path(path),
+            config=config,
+            weights=map_tree({**raw, **average}, Tensor, _array),
+            files=self.task.tokenizer.files(),
+            training_state=map_tree(state, Tensor, _array),
+        )
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Reads a checkpoint folder into the dictionary that Lightning restores from."""
+        checkpoint = read_checkpoint(Path(path))
+        state = checkpoint.training_state()
+        if state is None:
+            raise CheckpointError(f"{path} holds a model but no training state: training cannot be resumed from it")
+        self.task.check_same_run(checkpoint.config, str(path))
+        state = map_tree(state, np.ndarray, lambda a: torch.from_numpy(np.array(a)))
+        weights = {name: torch.from_numpy(np.array(a)) for name, a in checkpoint.weights.items()}
+        raw = state.pop("raw")
+        state["average"] = {name: weights[name] for name in raw}
+        state["state_dict"] = {_PREFIX + name: value for name, value in {**weights, **raw}.items()}
+        state["pytorch-lightning_version"] = "2.0.0"  # the layout of `loops` is that of Lightning 2
+        return state
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Never called: the run folder removes what nothing points to."""
+        raise CheckpointError(f"{path}: checkpoints are removed by their run folder")

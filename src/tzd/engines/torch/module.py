@@ -1,0 +1,127 @@
+"""The Lightning module: one training step, its optimizer, and what it averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tzd.diffusion.objective import Noised
+from tzd.engines.torch.denoiser import TorchDenoiser, time_rows
+from tzd.engines.torch.optim import make_optimizer
+from tzd.randomness import integer
+from tzd.training.ema import ema_decay_at
+from tzd.training.schedules import learning_rate
+from tzd.training.task import Task
+
+
+def weighted_cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Σ weight · CE in float32: logits (B, L, V), targets and weight (B, L)."""
+    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    return (losses * weight.flatten()).sum()
+
+
+class DiffusionModule(L.LightningModule):
+    """Trains a denoiser's network on a task.
+
+    Args:
+        network: (tokens, t=rows of the time embedding or None) -> logits (B, L, V).
+        task: what it trains on.
+    """
+
+    def __init__(self, network: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+        self.grad_norm = torch.zeros(())
+        self.average: dict[str, Tensor] = {}
+        if task.config.training.ema_decay:
+            self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """The loss of this process's rows, scaled so that their mean over processes and accumulation is the batch's."""
+        if self.task.model.dropout:
+            # dropout, too, is a function of (seed, step, process): a resumed run draws what an unbroken one would
+            micro = batch_idx % self.trainer.accumulate_grad_batches
+            row = micro * self.trainer.world_size + self.global_rank
+            torch.manual_seed(integer(self.task.config.seed, "dropout", self.global_step, row))
+        steps = self.task.model.time_steps
+
+        def forward(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.network(x_t, t=time_rows(t, steps)) if steps else self.network(x_t)
+
+        return self.task.objective.loss(forward, Noised(*batch), weighted_cross_entropy)
+
+    def configure_optimizers(self) -> Optimizer:
+        """See `tzd.engines.torch.optim`."""
+        return make_optimizer(self.network, self.task.config.model, self.task.config.training)
+
+    def on_fit_start(self) -> None:
+        """Puts the averages where the weights are."""
+        self.average = {name: value.to(self.device) for name, value in self.average.items()}
+
+    def on_train_start(self) -> None:
+        """Settings are what this run was told, also where the optimizer's state comes from an earlier one."""
+        optimizer = self._optimizer()
+        fresh = make_optimizer(self.network, self.task.config.model, self.task.config.training)
+        for group, settings in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+            group.update({key: value for key, value in settings.items() if key != "params"})
+        self._peaks = [group["lr"] for group in fresh.param_groups]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Sets the learning rate: a function of the step alone."""
+        training = self.task.config.training
+        factor = learning_rate(
+            self.global_step,
+            total=self.task.total_steps,
+            warmup=training.warmup_steps,
+            kind=training.lr_schedule,
+            min_ratio=training.min_lr_ratio,
+        )
+        for group, peak in zip(self._optimizer().param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+        """Clips, and keeps the norm for the metrics."""
+        clip = self.task.config.training.grad_clip
+        self.grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip or float("inf"), foreach=True)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Steps, then moves the averages."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.average:
+            decay = ema_decay_at(self.global_step - 1, self.task.config.training.ema_decay)
+            parameters = dict(self.network.named_parameters())
+            averages = list(self.average.values())
+            torch._foreach_lerp_(averages, [parameters[name].detach() for name in self.average], 1.0 - decay)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the averages; the writer turns them into the checkpoint's weights."""
+        checkpoint["average"] = dict(self.average)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the averages back."""
+        self.average = dict(checkpoint["average"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is validated and saved: the averages where they are kept, else the weights."""
+        return {**self.network.state_dict(), **self.average}
+
+    def denoiser(self) -> TorchDenoiser:
+        """The network as it is now, behind the protocol."""
+        autocast = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
+        context = self.task.objective.settings.context_len
+        device = self.device
+        return TorchDenoiser(self.network, self.task.model, context_len=context, device=device, autocast=autocast)
+
+    def _optimizer(self) -> Optimizer:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        return optimizer

@@ -1,0 +1,193 @@
+"""A training run on PyTorch Lightning, from a configuration to a checkpoint folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import nn
+
+from tzd.checkpoint import RunFolder
+from tzd.config import RunConfig, TrainingSettings
+from tzd.engines.torch.callbacks import Course, Leave
+from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
+from tzd.engines.torch.data import NoisedData
+from tzd.engines.torch.denoiser import build
+from tzd.engines.torch.module import DiffusionModule
+from tzd.errors import ConfigError, Interrupted
+from tzd.randomness import integer
+from tzd.training.records import Logger
+from tzd.training.task import Task, make_task
+
+# Floating-point operations of a run from which on compiling it repays the half minute that it takes: about five
+# minutes' worth of a laptop's cores, and of a data-centre GPU.
+_COMPILE_FROM = {"cpu": 1e14, "cuda": 1e16}
+
+
+def auto_precision(device_type: str) -> str:
+    """bf16-mixed where the processor multiplies bfloat16 matrices in hardware, else 32-true."""
+    if device_type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if device_type == "cpu":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16-mixed" if native else "32-true"
+    return "32-true"
+
+
+def should_compile(setting: bool | str, network: nn.Module, task: Task, device_type: str) -> bool:
+    """Whether `torch.compile` pays: a function of the configuration, so that a resumed run decides alike."""
+    if isinstance(setting, bool):
+        return setting
+    parameters = sum(p.numel() for p in network.parameters())
+    tokens = task.total_steps * task.rows * task.config.data.block_size / task.world
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    return bool(compiler) and 6.0 * parameters * tokens >= _COMPILE_FROM.get(device_type, float("inf"))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning without its banners, and without its advice on data loaders that do next to nothing."""
+    loggers = [
+        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "torch.utils.cpp_extension")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*not resumable.*")  # ours is: it starts at the step
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _trainer(settings: TrainingSettings) -> L.Trainer:
+    """A trainer that knows its device and its number of processes, and nothing of the task yet."""
+    precision = settings.precision
+    if precision == "auto":
+        accelerator = settings.accelerator
+        if accelerator == "auto":
+            accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+        precision = auto_precision({"gpu": "cuda"}.get(accelerator, accelerator))
+    devices = settings.devices
+    if devices == "auto" and (settings.accelerator == "cpu" or not torch.cuda.is_available()):
+        devices = 1
+    try:
+        return L.Trainer(
+            accelerator=settings.accelerator,
+            devices=devices,
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=-1,
+            max_steps=settings.max_steps or -1,
+            accumulate_grad_batches=settings.gradient_accumulation_steps,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            logger=False,
+        )
+    except (ValueError, RuntimeError, TypeError) as error:  # Lightning's own words about an impossible combination
+        raise ConfigError(
+            f"training.accelerator, devices, strategy or precision: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def open_run(config: RunConfig) -> tuple[RunFolder, Path | None]:
+    """The run's folder and the checkpoint to resume from, if there is one to resume."""
+    resume = config.training.resume
+    if resume is False:
+        return RunFolder.create(Path(config.training.save_dir), config.run_name), None
+    run = (
+        RunFolder.latest(Path(config.training.save_dir), config.run_name) if resume is True else RunFolder(Path(resume))
+    )
+    last = run.resolve("last")
+    if last is None:
+        raise ConfigError(f"there is nothing to resume in {run.path}: it holds no checkpoint")
+    return run, last
+
+
+def train(
+    config: RunConfig,
+    loggers: Callable[[RunFolder, int | None, int], Sequence[Logger]],
+    network: nn.Module | None = None,
+) -> Path:
+    """Trains, or goes on training.
+
+    Args:
+        config: the run.
+        loggers: (run folder, step to resume from or None, steps in all) -> where metrics, samples and progress go.
+        network: a module of the caller's own in place of the configured architecture; it takes tokens (B, L) and
+            returns logits (B, L, V).
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        Interrupted: a signal stopped the run, after it was saved.
+        TzdError: the loss is not finite, a folder cannot be written, or the configuration does not fit.
+    """
+    with quiet():
+        trainer = _trainer(config.training)
+        task = make_task(config, world=trainer.world_size, progress=True)
+        module = DiffusionModule(_network(task, network), task)
+        run, checkpoint = open_run(config)
+        with run.lock():
+            _fit(trainer, module, task, run, checkpoint, loggers)
+    return run.path
+
+
+def _network(task: Task, network: nn.Module | None) -> nn.Module:
+    generator = torch.Generator().manual_seed(integer(task.config.seed, "weights", 0))
+    if network is None:
+        network = build(task.model)
+        network.reset_parameters(generator)  # type: ignore[operator]
+    return network
+
+
+def _fit(
+    trainer: L.Trainer,
+    module: DiffusionModule,
+    task: Task,
+    run: RunFolder,
+    checkpoint: Path | None,
+    make_loggers: Callable[[RunFolder, int | None, int], Sequence[Logger]],
+) -> None:
+    checkpoint_io = TzdCheckpointIO(task)
+    trainer.strategy.checkpoint_io = checkpoint_io
+    trainer.fit_loop.epoch_loop.max_steps = task.total_steps
+    resume_step = None
+    if checkpoint is not None:
+        resume_step = int(checkpoint.name.removeprefix("step-"))
+        if resume_step >= task.total_steps:
+            raise ConfigError(
+                f"{run.path} is at step {resume_step} of {task.total_steps}: raise training.max_steps or epochs to go on"
+            )
+    if should_compile(task.config.training.compile, module.network, task, trainer.strategy.root_device.type):
+        torch._dynamo.config.suppress_errors = True  # a compiler that fails costs speed, not the run
+        module.network.compile()
+    loggers = make_loggers(run, resume_step, task.total_steps)
+    course = Course(task, run, loggers, checkpoint_io)
+    leave = Leave(course)
+    trainer.callbacks = [*trainer.callbacks, course, leave]
+    try:
+        trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint, weights_only=None)
+    finally:
+        for logger in loggers:
+            logger.close()
+    if leave.received is not None:
+        raise Interrupted(f"stopped at step {course.step}; go on with training.resume={run.path}", leave.received)

@@ -1,0 +1,161 @@
+"""What a run trains on and towards, the same for every engine: windows, noise, validation, cadence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+import tzd
+from tzd.config import RunConfig, TinyConfig, to_mapping
+from tzd.corpus import Corpus, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
+from tzd.diffusion.denoiser import Denoiser
+from tzd.diffusion.likelihood import Nelbo, nelbo
+from tzd.diffusion.objective import Noised, Objective
+from tzd.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run's configuration with its corpus opened.
+
+    Attributes:
+        config: what was asked for.
+        corpus: the text.
+        tokenizer: text <-> tokens.
+        windows: the training split, as an endless sequence of windows.
+        validation: the windows that are scored while training, as `tzd.diffusion.likelihood.nelbo` takes them.
+        model: the architecture, with the tokenizer's vocabulary.
+        objective: what is masked and how it is weighted.
+        world: number of processes.
+    """
+
+    config: RunConfig
+    corpus: Corpus
+    tokenizer: Tokenizer
+    windows: Windows
+    validation: tuple[np.ndarray, ...]
+    model: TinyConfig
+    objective: Objective
+    world: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of a global batch: what one optimizer step sees."""
+        settings = self.config
+        return settings.data.batch_size * settings.training.gradient_accumulation_steps * self.world
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in which every window of an epoch is seen once."""
+        return max(1, math.ceil(self.windows.per_epoch / self.rows))
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps in all."""
+        training = self.config.training
+        return training.max_steps or max(1, math.ceil(training.epochs * self.steps_per_epoch))
+
+    @property
+    def eval_interval(self) -> int:
+        """Optimizer steps between validations."""
+        training = self.config.training
+        if training.eval_interval is not None:
+            return training.eval_interval
+        interval = training.val_check_interval
+        return interval if isinstance(interval, int) else max(1, round(interval * self.steps_per_epoch))
+
+    def noised(self, step: int) -> Noised:
+        """The corrupted global batch of a step: a pure function of the configuration and the step."""
+        tokens = self.windows.batch(step * self.rows, self.rows)
+        return self.objective.noise(
+            tokens,
+            self.objective.maskable(tokens),
+            mask_id=self.model.mask_id,
+            seed=self.config.seed,
+            step=step,
+        )
+
+    @cached_property
+    def validation_characters(self) -> int:
+        """Characters that the scored tokens of the validation windows stand for."""
+        context = self.objective.settings.context_len
+        return sum(len(self.tokenizer.decode(row[context:])) for group in self.validation for row in group)
+
+    def validate(self, denoiser: Denoiser, **share: Any) -> Nelbo:
+        """The NELBO of the validation windows, on the same masks every time.
+
+        Args:
+            denoiser: the model.
+            share: `share` and `reduce` of `tzd.diffusion.likelihood.nelbo`, where several processes share the work.
+        """
+        settings = self.config
+        return nelbo(
+            denoiser,
+            self.validation,
+            draws=settings.training.val_draws,
+            seed=settings.seed,
+            characters=self.validation_characters,
+            batch_size=2 * settings.data.batch_size,
+            **share,
+        )
+
+    def describe(self, step: int) -> dict[str, Any]:
+        """What a checkpoint's config.json says."""
+        return {
+            "model": {"model_type": self.model.model_type, **to_mapping(self.model)},
+            "tokenizer": self.tokenizer.describe(),
+            "diffusion": to_mapping(self.objective.settings),
+            "provenance": {
+                "corpus": self.corpus.name,
+                "corpus_sha256": self.corpus.sha256,
+                "step": step,
+                "seed": self.config.seed,
+                "tzd_version": tzd.__version__,
+                "run": to_mapping(self.config),
+            },
+        }
+
+    def check_same_run(self, saved: dict[str, Any], where: str) -> None:
+        """Raises ConfigError where a saved run cannot be continued with this configuration."""
+        now = self.describe(0)
+        for part in ("model", "tokenizer", "diffusion"):
+            for key in now[part]:
+                if saved[part].get(key) != now[part][key]:
+                    raise ConfigError(
+                        f"{where} was trained with {part} {key}={saved[part].get(key)}, not {now[part][key]}:"
+                        " resume with the settings of that run, or start a new one"
+                    )
+        for key in ("corpus_sha256", "seed"):
+            if saved["provenance"].get(key) != now["provenance"][key]:
+                raise ConfigError(f"{where} was trained with another {key}: resume with the settings of that run")
+
+
+def make_task(config: RunConfig, *, world: int = 1, progress: bool = False) -> Task:
+    """Opens the corpus and checks the configuration against it.
+
+    Args:
+        config: the run.
+        world: number of processes.
+        progress: whether a download shows how far it is.
+    """
+    objective = Objective(config.objective)
+    corpus = open_corpus(config.data.name, path=config.data.path, data_dir=config.data.data_dir, progress=progress)
+    tokenizer = make_tokenizer(config.tokenizer, corpus)
+    length = config.data.block_size
+    windows = Windows(token_array(corpus, tokenizer, "train"), length, config.seed)
+    held_out = token_array(corpus, tokenizer, "validation")
+    validation = evaluation_windows(held_out, length, config.training.val_windows)
+    return Task(
+        config=config,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        windows=windows,
+        validation=tuple(validation),
+        model=config.model.architecture(tokenizer.vocab_size),
+        objective=objective,
+        world=world,
+    )
