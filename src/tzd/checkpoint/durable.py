@@ -23,7 +23,9 @@ def one_line_errors(what: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
+        reason = error.strerror or str(error)
+        if error.filename is not None and Path(error.filename) != what:
+            reason += f" ({error.filename})"
         raise TzdError(f"cannot write {what}: {reason}; make room, or choose a folder that you may write to") from error
 
 
@@ -80,11 +82,13 @@ def replace_folder(new: Path, folder: Path) -> None:
         folder.rename(old)
     try:
         new.rename(folder)
+        sync(folder.parent)
     except BaseException:
+        if folder.exists():
+            folder.rename(new)
         if old.exists():
             old.rename(folder)
         raise
-    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -22,6 +22,11 @@ def to_json(data: Any) -> bytes:
     return (json.dumps(data, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether `name` can only mean something inside the folder it is looked up in."""
+    return name not in ("", ".", "..") and Path(name).name == name
+
+
 def sha256(path: Path) -> str:
     """The checksum of a file, in hexadecimal."""
     digest = hashlib.sha256()

@@ -19,6 +19,7 @@ from tzd.checkpoint.layout import (
     STATE_ARRAYS,
     STATE_TREE,
     WEIGHTS,
+    is_plain_name,
     sha256,
 )
 from tzd.checkpoint.run_folder import RunFolder
@@ -150,7 +151,7 @@ def _check_version(config: Mapping[str, Any], file: Path) -> None:
 def _verify(folder: Path, names: Sequence[str] | set[str], checksums: Mapping[str, str]) -> None:
     for name in sorted(names):
         file = folder / name
-        if Path(name).name != name:
+        if not is_plain_name(name):
             raise CheckpointError(f"{folder / CHECKSUMS} names '{name}', which is not a file of this folder")
         if not file.is_file():
             raise CheckpointError(_missing(file))

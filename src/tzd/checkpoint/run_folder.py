@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from tzd.checkpoint.durable import clear_litter, held, one_line_errors, remove_folder, replace_file
+from tzd.checkpoint.layout import is_plain_name
 from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
 
 Pointer = Literal["last", "best"]
@@ -132,7 +133,7 @@ class RunFolder:
 
 def _runs(save_dir: Path, name: str) -> dict[int, Path]:
     """The runs of a name, by number: `name` is the first, `name-2` the second."""
-    if name in ("", ".", "..") or Path(name).name != name:
+    if not is_plain_name(name):
         raise ConfigError(f"a run cannot be called '{name}': its name is that of a folder, without / (logger.name)")
     if not save_dir.is_dir():
         return {}

@@ -29,6 +29,7 @@ from tzd.checkpoint.layout import (
     STATE_ARRAYS,
     STATE_TREE,
     WEIGHTS,
+    is_plain_name,
     sha256,
     to_json,
 )
@@ -66,7 +67,7 @@ def write_checkpoint(
         tree, tables[STATE_ARRAYS] = flatten(training_state)
         texts[STATE_TREE] = to_json(tree)
     for name, data in files.items():
-        if name in (*texts, *tables, CHECKSUMS) or Path(name).name != name:
+        if name in (*texts, *tables, CHECKSUMS) or not is_plain_name(name):
             raise ValueError(f"a checkpoint cannot hold a further file of the name '{name}'")
         texts[name] = data
 
@@ -96,7 +97,7 @@ def _refuse_strangers(folder: Path) -> None:
     present = {path.name for path in folder.iterdir()}
     try:
         ours = {CHECKSUMS, *json.loads((folder / CHECKSUMS).read_bytes())}
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError, TypeError):
         ours = set()
     if strangers := sorted(present - ours):
         raise UserError(
