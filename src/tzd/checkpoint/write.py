@@ -34,7 +34,7 @@ from tzd.checkpoint.layout import (
     to_json,
 )
 from tzd.checkpoint.tree import flatten
-from tzd.errors import TzdError, UserError
+from tzd.errors import UserError
 
 
 def write_checkpoint(
@@ -115,7 +115,7 @@ def _fill(folder: Path, texts: Mapping[str, bytes], tables: Mapping[str, dict[st
         try:
             save_file(arrays, folder / name)
         except SafetensorError as error:  # its own kind, also for a full disk
-            raise TzdError(f"cannot write {folder / name}: {error}") from error
+            raise OSError(str(error)) from error
         shutil.copymode(folder / CONFIG, folder / name)  # the library makes it unreadable for others
         sync(folder / name)
     checksums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
