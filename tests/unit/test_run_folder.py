@@ -46,7 +46,7 @@ def test_an_empty_folder_becomes_the_run(tmp_path: Path) -> None:
 
 
 def test_a_new_run_has_the_highest_number_even_where_an_earlier_one_was_deleted(tmp_path: Path) -> None:
-    for name in ("a-3", "a-x", "ab-9"):
+    for name in ("a-3", "a-x", "a-07", "ab-9"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.csv").write_text("")
     assert RunFolder.create(tmp_path, "a").path.name == "a-4"

@@ -137,5 +137,6 @@ def _runs(save_dir: Path, name: str) -> dict[int, Path]:
         raise ConfigError(f"a run cannot be called '{name}': its name is that of a folder, without / (logger.name)")
     if not save_dir.is_dir():
         return {}
-    matches = ((re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", path.name), path) for path in save_dir.iterdir())
+    pattern = re.compile(rf"{re.escape(name)}(?:-([2-9]|[1-9]\d+))?")
+    matches = ((pattern.fullmatch(path.name), path) for path in save_dir.iterdir())
     return {int(match[1] or 1): path for match, path in matches if match and path.is_dir()}
