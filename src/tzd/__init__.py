@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from tzd import version
+
+__version__ = version.VERSION
 
 __all__ = [
     "Model",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import enumerated_nelbo, tabular_denoiser
 
+from oracles import enumerated_nelbo, tabular_denoiser
 from tzd.diffusion.denoiser import FunctionDenoiser
 from tzd.diffusion.likelihood import exact_nelbo, log_likelihood, masked_counts, nelbo
 from tzd.errors import UserError

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from oracles import enumerated_nelbo, tabular_denoiser
 
+from oracles import enumerated_nelbo, tabular_denoiser
 from tzd.config import ObjectiveSettings
 from tzd.diffusion.objective import OBJECTIVES, T_MIN, Noised, Objective
 from tzd.errors import ConfigError

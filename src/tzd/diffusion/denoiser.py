@@ -12,27 +12,47 @@ from tzd.arrays import Array, Arrays, NumpyArrays
 
 
 class Denoiser(Protocol):
-    """What objectives, likelihoods and samplers need of a model.
+    """What objectives, likelihoods and samplers need of a model."""
 
-    Attributes:
-        engine: name of what computes ("torch", "mlx", "numpy").
-        xp: the functions for this engine's arrays.
-        vocab_size: number of tokens that text is made of.
-        mask_id: id of [MASK]. For models created here it is `vocab_size`, one past the vocabulary.
-        seq_len: longest sequence that the denoiser takes.
-        context_len: length of the prefix that training never masked (0 for most models).
-        time_conditioned: whether the output depends on `t`.
-        banned: (V,) bool, the columns of the logits that are no tokens of the vocabulary; None if there are none.
-    """
+    @property
+    def engine(self) -> str:
+        """Name of what computes: "torch", "mlx", "numpy"."""
+        ...
 
-    engine: str
-    xp: Arrays
-    vocab_size: int
-    mask_id: int
-    seq_len: int
-    context_len: int
-    time_conditioned: bool
-    banned: np.ndarray | None
+    @property
+    def xp(self) -> Arrays:
+        """The functions for this engine's arrays."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens that text is made of, V."""
+        ...
+
+    @property
+    def mask_id(self) -> int:
+        """Id of [MASK]. For models created here it is V, one past the vocabulary."""
+        ...
+
+    @property
+    def seq_len(self) -> int:
+        """Longest sequence that the denoiser takes, L."""
+        ...
+
+    @property
+    def context_len(self) -> int:
+        """Length of the prefix that training never masked; 0 for most models."""
+        ...
+
+    @property
+    def time_conditioned(self) -> bool:
+        """Whether the output depends on `t`."""
+        ...
+
+    @property
+    def banned(self) -> np.ndarray | None:
+        """(V,) bool, the columns of the logits that are no tokens of the vocabulary; None if there are none."""
+        ...
 
     def forward(
         self,

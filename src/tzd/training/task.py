@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-import tzd
 from tzd.config import RunConfig, TinyConfig, to_mapping
 from tzd.corpus import Corpus, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
 from tzd.diffusion.denoiser import Denoiser
 from tzd.diffusion.likelihood import Nelbo, nelbo
 from tzd.diffusion.objective import Noised, Objective
 from tzd.errors import ConfigError
+from tzd.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Task:
                 "corpus_sha256": self.corpus.sha256,
                 "step": step,
                 "seed": self.config.seed,
-                "tzd_version": tzd.__version__,
+                "tzd_version": VERSION,
                 "run": to_mapping(self.config),
             },
         }

@@ -138,7 +138,7 @@ def load_denoiser(
     weights: dict[str, np.ndarray],
     *,
     context_len: int,
-    where: str,
+    where: Path,
     network: nn.Module | None = None,
 ) -> TorchDenoiser:
     """The denoiser that a checkpoint holds, on the best device here.
@@ -147,7 +147,7 @@ def load_denoiser(
         config: the architecture.
         weights: canonical names -> arrays.
         context_len: length of the prefix that training never masked.
-        where: the checkpoint, for messages.
+        where: its folder, for messages.
         network: a module of the caller's own, for checkpoints that were trained with one.
     """
     network = build(config) if network is None else network

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from tzd.config import ModelSettings, TrainingSettings
@@ -20,9 +20,11 @@ _MUON_ONLY = {
 }
 
 
-def split_parameters(network: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
     """Hidden matrices, other matrices (embeddings and head), and vectors."""
-    hidden, outer, vectors = [], [], []
+    hidden: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue

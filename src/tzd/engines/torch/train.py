@@ -89,7 +89,7 @@ def _trainer(settings: TrainingSettings) -> L.Trainer:
             devices=devices,
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             max_epochs=-1,
             max_steps=settings.max_steps or -1,
             accumulate_grad_batches=settings.gradient_accumulation_steps,
@@ -107,18 +107,29 @@ def _trainer(settings: TrainingSettings) -> L.Trainer:
         ) from error
 
 
-def open_run(config: RunConfig) -> tuple[RunFolder, Path | None]:
-    """The run's folder and the checkpoint to resume from, if there is one to resume."""
-    resume = config.training.resume
+def open_run(config: RunConfig) -> RunFolder:
+    """The run's folder: a new one, or the one to go on in."""
+    resume, save_dir = config.training.resume, config.training.save_dir
     if resume is False:
-        return RunFolder.create(Path(config.training.save_dir), config.run_name), None
-    run = (
-        RunFolder.latest(Path(config.training.save_dir), config.run_name) if resume is True else RunFolder(Path(resume))
-    )
+        return RunFolder.create(save_dir, config.run_name)
+    if resume is True:
+        return RunFolder.latest(save_dir, config.run_name)
+    if not Path(resume).is_dir():
+        raise ConfigError(f"training.resume={resume} is no folder: give a run folder, or true for the latest run")
+    return RunFolder(Path(resume))
+
+
+def checkpoint_to_resume(config: RunConfig, run: RunFolder, total_steps: int) -> tuple[Path | None, int | None]:
+    """The checkpoint to go on from and its step, if the run is to be resumed. The run must be locked."""
+    if config.training.resume is False:
+        return None, None
     last = run.resolve("last")
     if last is None:
         raise ConfigError(f"there is nothing to resume in {run.path}: it holds no checkpoint")
-    return run, last
+    step = int(last.name.removeprefix("step-"))
+    if step >= total_steps:
+        raise ConfigError(f"{run.path} is at step {step} of {total_steps}: raise training.max_steps or epochs to go on")
+    return last, step
 
 
 def train(
@@ -145,9 +156,9 @@ def train(
         trainer = _trainer(config.training)
         task = make_task(config, world=trainer.world_size, progress=True)
         module = DiffusionModule(_network(task, network), task)
-        run, checkpoint = open_run(config)
+        run = open_run(config)
         with run.lock():
-            _fit(trainer, module, task, run, checkpoint, loggers)
+            _fit(trainer, module, task, run, loggers)
     return run.path
 
 
@@ -164,19 +175,12 @@ def _fit(
     module: DiffusionModule,
     task: Task,
     run: RunFolder,
-    checkpoint: Path | None,
     make_loggers: Callable[[RunFolder, int | None, int], Sequence[Logger]],
 ) -> None:
     checkpoint_io = TzdCheckpointIO(task)
     trainer.strategy.checkpoint_io = checkpoint_io
     trainer.fit_loop.epoch_loop.max_steps = task.total_steps
-    resume_step = None
-    if checkpoint is not None:
-        resume_step = int(checkpoint.name.removeprefix("step-"))
-        if resume_step >= task.total_steps:
-            raise ConfigError(
-                f"{run.path} is at step {resume_step} of {task.total_steps}: raise training.max_steps or epochs to go on"
-            )
+    checkpoint, resume_step = checkpoint_to_resume(task.config, run, task.total_steps)
     if should_compile(task.config.training.compile, module.network, task, trainer.strategy.root_device.type):
         torch._dynamo.config.suppress_errors = True  # a compiler that fails costs speed, not the run
         module.network.compile()
