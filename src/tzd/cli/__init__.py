@@ -1,0 +1,111 @@
+"""The command line: `tzd COMMAND …`, one module per command.
+
+Only the chosen command's module is imported, so that `tzd --help` is instant. Whatever a user can get wrong ends in
+one line on stderr and an exit code: 2 for what was given, 1 for what failed, 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from typing import NoReturn
+
+from tzd import __version__
+from tzd.errors import TzdError, UserError, nearest
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("tzd.cli.demo", "train a small model on this machine and watch it write"),
+    "train": ("tzd.cli.train", "train a model: KEY=VALUE settings, groups by Hydra"),
+    "sample": ("tzd.cli.sample", "write text with a trained model"),
+    "infill": ("tzd.cli.infill", "fill the blanks of a text"),
+    "eval": ("tzd.cli.eval", "score a text: NELBO in nats per token and bits per character"),
+    "corpus": ("tzd.cli.corpus", "list, show and fetch corpora"),
+    "convert": ("tzd.cli.convert", "turn weights of one format into another"),
+    "samplers": ("tzd.cli.samplers", "the ways of sampling, and their settings"),
+}
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError instead of printing the usage."""
+        raise UserError(f"{message} (see '{self.prog} --help')")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the arguments after the program's name; those of the process if None.
+
+    Returns:
+        The exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow locale shows "?" where it cannot show a character
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except TzdError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader has gone (`tzd sample … | head`): nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", 1)
+    except MemoryError:
+        return _fail("out of memory: a smaller batch, length or model fits", 1)
+
+
+def _parse(name: str, argv: list[str]) -> argparse.Namespace:
+    module, summary = COMMANDS[name]
+    parser = CommandParser(prog=f"tzd {name}", description=summary, allow_abbrev=False)
+    importlib.import_module(module).add_arguments(parser)
+    has_subcommands = any(action.nargs == argparse.PARSER for action in parser._actions)
+    parse_known = parser.parse_known_args if has_subcommands else parser.parse_known_intermixed_args
+    args, unknown = parse_known(argv)
+    if unknown:
+        option = unknown[0].split("=", 1)[0]
+        known = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+        hint = nearest(option, known) if option.startswith("-") else f" (see '{parser.prog} --help')"
+        raise UserError(f"tzd {name} has no argument '{option}'{hint}")
+    return args
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        print(f"tzd {__version__}")
+        return 0
+    name = argv[0]
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        raise UserError(f"unknown {what} '{name}'{nearest(name, [*COMMANDS, '--help', '--version'])}")
+    args = _parse(name, argv[1:])
+    return int(importlib.import_module(COMMANDS[name][0]).run(args))
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items())
+    return (
+        "usage: tzd COMMAND …\n\n"
+        "Tiny Zero Diffusion: train, sample, measure and watch masked diffusion language models.\n\n"
+        f"commands:\n{commands}\n\n"
+        "tzd COMMAND --help says what a command takes; tzd --version says which version this is."
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"tzd: {' '.join(message.split())}", file=sys.stderr)
+    return code

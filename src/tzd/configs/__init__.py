@@ -1,0 +1,138 @@
+"""A run's configuration, composed by Hydra from groups of settings.
+
+The defaults of every group are generated from the dataclasses of `tzd.config` and from the samplers' own settings; the
+YAML files beside this module hold presets that build on them. A folder `configs/` in the working directory is searched
+before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from tzd.config import RunConfig, run_config, to_mapping
+from tzd.configs.messages import one_line
+from tzd.errors import ConfigError, UserError
+from tzd.sampling import descriptions, settings_of
+
+GROUPS = ("model", "data", "tokenizer", "objective", "training", "engine", "logger")
+LOCAL = Path("configs")  # searched first, where the working directory has it
+
+
+class _SearchPath(SearchPathPlugin):
+    """Puts the user's folders before the package's."""
+
+    folders: ClassVar[Sequence[Path]] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in reversed(self.folders):
+            search_path.prepend("user", f"file://{folder.resolve()}", anchor="main")
+
+
+def compose(
+    overrides: Sequence[str] = (), *, config_name: str = "config", folders: Sequence[Path] = (LOCAL,)
+) -> RunConfig:
+    """The run that a list of overrides describes.
+
+    Args:
+        overrides: Hydra's: "model=tiny", "model.n_layer=6", "+experiment=demo".
+        config_name: the primary configuration, a YAML file without its ending.
+        folders: searched before the package's own presets, in this order; those that are missing are passed over.
+
+    Raises:
+        ConfigError: an unknown group, option or setting, or a value that cannot be used.
+    """
+    with _composer(folders):
+        return _checked(_compose(overrides, config_name))
+
+
+def as_yaml(overrides: Sequence[str], *, config_name: str = "config", folders: Sequence[Path] = (LOCAL,)) -> str:
+    """What `compose` reads, as YAML before interpolations are resolved."""
+    with _composer(folders):
+        return OmegaConf.to_yaml(_compose(overrides, config_name))
+
+
+def sweep(
+    overrides: Sequence[str],
+    job: Callable[[RunConfig], Any],
+    *,
+    config_name: str = "config",
+    folders: Sequence[Path] = (LOCAL,),
+) -> None:
+    """Runs `job` on every combination of comma-separated overrides, with Hydra's sweeper and launcher.
+
+    Raises:
+        ConfigError: as `compose`; and what a job raises, after the jobs of its batch.
+    """
+    with _composer(folders):
+        GlobalHydra.instance().hydra.multirun(
+            config_name, lambda config: job(_checked(config)), [*overrides, "hydra.mode=MULTIRUN"]
+        )
+
+
+def options(folders: Sequence[Path] = (LOCAL,)) -> dict[str, list[str]]:
+    """Every group, and what can be chosen in it."""
+    with _composer(folders):
+        loader = GlobalHydra.instance().config_loader()
+        return {
+            group: [name for name in loader.get_group_options(group, ObjectType.CONFIG) if name != "base"]
+            for group in (*GROUPS, "sampler", "experiment")
+        }
+
+
+def _compose(overrides: Sequence[str], config_name: str) -> DictConfig:
+    try:
+        return hydra_compose(config_name, list(overrides))
+    except (ValueError, TypeError, AssertionError) as error:  # what Hydra has no error of its own for
+        raise ConfigError(f"these settings cannot be composed: {error}") from error
+
+
+def _checked(config: DictConfig) -> RunConfig:
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return run_config(values)
+
+
+@contextmanager
+def _composer(folders: Sequence[Path]) -> Iterator[None]:
+    """Hydra, ready to compose; its errors become one line, and another application's Hydra is left as it was."""
+    _register()
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    _SearchPath.folders = [folder for folder in folders if folder.is_dir()]
+    try:
+        with initialize_config_module("tzd.configs", job_name="tzd", version_base="1.3"):
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise one_line(error) from error
+    finally:
+        _SearchPath.folders = ()
+        GlobalHydra.instance().hydra = outer
+
+
+def _register() -> None:
+    """Generates each group's `base`, the samplers, and the settings that belong to no group."""
+    store = ConfigStore.instance()
+    defaults = to_mapping(RunConfig())
+    defaults["model"]["block_size"] = "${data.block_size}"  # one key sets both
+    for group in GROUPS:
+        store.store(group=group, name="base", node=defaults.pop(group))
+    defaults.pop("sampler")
+    store.store(name="base", node=defaults)
+    for name in descriptions():
+        store.store(group="sampler", name=name, node={"name": name, **settings_of(name)})
+    if _SearchPath not in Plugins.instance().discover(SearchPathPlugin):
+        Plugins.instance().register(_SearchPath)

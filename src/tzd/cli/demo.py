@@ -1,0 +1,57 @@
+"""`tzd demo`: train a small model on this machine, measure it, and watch it write."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from tzd.cli import writing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: a minute or two's worth)")
+    parser.add_argument("--out", default="runs", metavar="FOLDER", help="where the run's folder goes (default runs)")
+    parser.add_argument("--seed", type=int, default=1337, help="of the whole demo (default 1337)")
+    parser.add_argument("--quiet", action="store_true", help="no live view of the sample")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, measures, draws the loss, writes a text, and says what to try next."""
+    from tzd import load, stream, train
+    from tzd.configs import compose
+    from tzd.training.records import read_metrics
+    from tzd.viewers.plot import plot_run
+
+    config = compose(["experiment=demo"], folders=())
+    steps = config.training.max_steps if args.steps is None else args.steps
+    config = replace(config, seed=args.seed, training=replace(config.training, max_steps=steps, save_dir=args.out))
+    print(f"Training {config.model.name} on the corpus {config.data.name}: {steps} steps.")
+    checkpoint = train(config)
+    folder = checkpoint.parent
+
+    metrics = read_metrics(folder)
+    bits = metrics["val_bits_per_char"][np.isfinite(metrics["val_bits_per_char"])]
+    picture = plot_run(folder, folder / "loss.png")
+    print(f"\nNELBO on held-out text: {bits[0]:.3f} bits per character before, {bits.min():.3f} after.\n")
+
+    model = load(checkpoint)
+    out = writing.write(model, stream(model, length=config.data.block_size, seed=args.seed), quiet=args.quiet)
+
+    print(f"\ncheckpoint  {checkpoint}\npicture     {picture}")
+    print(
+        "\nWhat to try next:\n"
+        f"  tzd sample {folder} --prompt 'The ' --length 500\n"
+        f"  tzd infill {folder} 'the value of the ________ is returned'\n"
+        f"  tzd eval {folder} --data pydocs\n"
+        "  tzd train data=shakespeare model=small"
+    )
+    if args.json:
+        result = {"bits_per_char": [float(bits[0]), float(bits.min())], "text": out.text}
+        print(json.dumps({**result, "checkpoint": str(checkpoint), "picture": str(picture)}))
+    return 0
+

@@ -1,0 +1,61 @@
+"""`tzd eval CKPT --data X`: how well a model predicts a text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from tzd.errors import UserError, nearest
+
+SPLITS = ("train", "validation", "test")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or the weights in one")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="X",
+        help="a corpus by name: its validation split is scored; or a file: all of it is",
+    )
+    parser.add_argument("--split", choices=SPLITS, help="of a named corpus (default validation)")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="look here first for a corpus")
+    parser.add_argument("--draws", type=int, default=8, metavar="N", help="masks per window (default 8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the masks (default 0)")
+    parser.add_argument("--engine", help="what computes: torch; the best one here if not given")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the NELBO of a text."""
+    from tzd import load, nelbo
+
+    what, text = _text(args)
+    bound = nelbo(load(args.checkpoint, engine=args.engine), text, draws=args.draws, seed=args.seed)
+    print(f"{what}: {len(text):,} characters, {bound.tokens:,} tokens")
+    print(f"NELBO {bound.nats_per_token:.4f} ± {bound.stderr:.4f} nats per token")
+    if bound.bits_per_char is not None:
+        print(f"      {bound.bits_per_char:.4f} bits per character")
+    if args.json:
+        values = {name: getattr(bound, name) for name in ("nats_per_token", "stderr", "bits_per_char", "tokens")}
+        print(json.dumps(values))
+    return 0
+
+
+def _text(args: argparse.Namespace) -> tuple[str, str]:
+    """What is scored, and its text."""
+    from tzd.corpus import Lookup, corpora, open_corpus
+    from tzd.corpus.files import read_text
+
+    known = [name for name in corpora() if name != "text"]
+    if args.data in known:
+        split = args.split or "validation"
+        corpus = open_corpus(args.data, data_dir=args.data_dir, progress=True)
+        return f"{split} split of {args.data}", corpus.splits[split]
+    file = Lookup(data_dir=args.data_dir).find(args.data)
+    if file is None or not file.is_file():
+        raise UserError(f"there is no corpus and no file '{args.data}'{nearest(args.data, known)}")
+    if args.split is not None:
+        raise UserError(f"--split is for a named corpus; {file} is a file, and scored whole")
+    return str(file), read_text(file)

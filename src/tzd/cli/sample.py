@@ -1,0 +1,25 @@
+"""`tzd sample CKPT`: write text; on a terminal, watch it being denoised."""
+
+from __future__ import annotations
+
+import argparse
+
+from tzd.cli import writing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or the weights in one")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="what the text begins with")
+    parser.add_argument("--length", type=int, default=256, metavar="N", help="new tokens (default 256)")
+    writing.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes text."""
+    from tzd import load, stream
+
+    model = load(args.checkpoint, engine=args.engine)
+    frames = stream(model, prompt=args.prompt, length=args.length, **writing.request(args))
+    writing.write(model, frames, quiet=args.quiet, as_json=args.json)
+    return 0

@@ -1,0 +1,58 @@
+"""`tzd train KEY=VALUE …`: a run, configured by Hydra."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tzd.errors import UserError
+
+if TYPE_CHECKING:
+    from tzd.config import RunConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    from tzd.configs import options
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="model.n_layer=6, or GROUP=PRESET")
+    parser.add_argument("--config-name", "-cn", default="config", metavar="NAME", help="the primary configuration")
+    parser.add_argument("--config-path", "-cp", type=Path, metavar="FOLDER", help="searched in place of ./configs")
+    parser.add_argument("--config-dir", "-cd", type=Path, metavar="FOLDER", help="searched before everything else")
+    parser.add_argument("--cfg", choices=["job"], help="show the composed configuration and leave")
+    parser.add_argument("--multirun", "-m", action="store_true", help="run every combination of comma-separated values")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    groups = "\n".join(f"  {group:<11}{', '.join(names)}" for group, names in options().items())
+    parser.epilog = (
+        f"groups and their presets:\n{groups}\n\n"
+        "--cfg job shows every setting. A folder configs/ in the working directory is searched first."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, or shows what would be trained."""
+    from tzd.configs import LOCAL, as_yaml, compose, sweep
+
+    for folder in filter(None, (args.config_dir, args.config_path)):
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder (--config-dir, --config-path)")
+    folders = [folder for folder in (args.config_dir, args.config_path or LOCAL) if folder]
+    if args.cfg:
+        print(as_yaml(args.overrides, config_name=args.config_name, folders=folders), end="")
+    elif args.multirun:
+        sweep(args.overrides, lambda config: _train(config, args.json), config_name=args.config_name, folders=folders)
+    else:
+        _train(compose(args.overrides, config_name=args.config_name, folders=folders), args.json)
+    return 0
+
+
+def _train(config: RunConfig, as_json: bool) -> None:
+    from tzd import train
+
+    checkpoint = train(config)
+    print(f"best checkpoint: {checkpoint}")
+    if as_json:
+        print(json.dumps({"checkpoint": str(checkpoint), "run": str(checkpoint.parent)}))

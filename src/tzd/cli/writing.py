@@ -1,0 +1,101 @@
+"""What the commands that write text share: the sampler's flags, the live view, the printing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from tzd.sampling import descriptions, settings_of
+
+if TYPE_CHECKING:
+    from tzd.api import Model, Sample
+    from tzd.sampling import Frame
+
+# Settings that most people reach for; every other one is --sampler.KEY only.
+FLAGS = {
+    "steps": "denoising steps, at most one denoiser call each (two with guidance)",
+    "temperature": "of the drawn tokens; 0 takes the most probable",
+    "top_p": "draw among the most probable tokens that hold this share",
+    "top_k_tokens": "draw among this many most probable tokens",
+    "block_len": "write blocks of this length from left to right",
+    "confidence_threshold": "reveal all that is surer than this at once",
+    "cfg_scale": "guidance by the prompt; 0 is off",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `sample` and `infill` have in common."""
+    parser.add_argument("--sampler", metavar="NAME", default="ancestral", help="a name; 'tzd samplers' lists them")
+    known = {key: None for name in descriptions() for key in settings_of(name)}
+    for key in known:
+        names = [f"--{key.replace('_', '-')}"] if key in FLAGS else []
+        text = FLAGS.get(key, argparse.SUPPRESS)
+        parser.add_argument(*names, f"--sampler.{key}", dest=f"sampler.{key}", type=literal, metavar="X", help=text)
+    parser.add_argument("--seed", type=int, default=0, help="of every draw (default 0)")
+    parser.add_argument(
+        "--batch-size", "--num-samples", dest="batch_size", type=int, default=1, metavar="N", help="texts to write"
+    )
+    parser.add_argument("--engine", help="what computes: torch; the best one here if not given")
+    parser.add_argument("--quiet", action="store_true", help="print the text only, without the live view")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object: text, tokens, nfe")
+    parser.epilog = "Any setting of the sampler can be given as --sampler.KEY=VALUE; 'tzd samplers' shows them."
+
+
+def request(args: argparse.Namespace) -> dict[str, Any]:
+    """What `tzd.stream` is to be called with: the sampler, its settings, the batch and the seed."""
+    prefix = "sampler."
+    given = {key: value for key, value in vars(args).items() if value is not None}
+    settings = {key[len(prefix) :]: value for key, value in given.items() if key.startswith(prefix)}
+    return {"sampler": args.sampler, "batch_size": args.batch_size, "seed": args.seed, **settings}
+
+
+def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool = False) -> Sample:
+    """Shows the denoising where there is a terminal, then prints the text.
+
+    Args:
+        model: whose frames they are.
+        frames: what the sampler yields.
+        quiet: print the text only.
+        as_json: end with one JSON object.
+
+    Returns:
+        What was written.
+    """
+    from tzd.api import finished
+
+    assert model.tokenizer is not None  # only a model made from a function has none
+    terminal = sys.stdout.isatty()
+    if terminal and not quiet:
+        from tzd.viewers.terminal import watch
+
+        frames = watch(frames, model.tokenizer)
+    out = finished(model, frames)
+    print("\n\n---\n\n".join(safe(text) for text in out.text))
+    if as_json:
+        print(json.dumps({"text": out.text, "tokens": out.tokens.tolist(), "nfe": out.nfe}))
+    return out
+
+
+def safe(text: str) -> str:
+    """`text` as it can be printed: on a terminal, control characters become signs."""
+    if not sys.stdout.isatty():
+        return text
+    from tzd.viewers.terminal import printable
+
+    return printable(text)
+
+
+def literal(text: str) -> Any:
+    """A number, a truth value, None or a text, as YAML would read it."""
+    words = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

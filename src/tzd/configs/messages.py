@@ -1,0 +1,66 @@
+"""What Hydra and OmegaConf have to say, in one line that names the setting and the mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
+
+from tzd.config import RunConfig
+from tzd.errors import ConfigError, nearest
+from tzd.sampling import descriptions, settings_of
+
+
+def one_line(error: Exception) -> Exception:
+    """What composing failed with, as a ConfigError of one line; what is no error of Hydra's comes back as it is."""
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"cannot read '{error.override}': a setting is KEY=VALUE; put a value with spaces, = or brackets in quotes"
+        )
+    if isinstance(error, MissingConfigException):
+        return _missing(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem or error.context}")
+    unknown = re.match(r"Could not override '([^']*)'", str(error))
+    if unknown:
+        return _unknown(unknown[1])
+    if isinstance(error, OmegaConfBaseException):
+        where = f"{error.full_key}: " if error.full_key else ""
+        return ConfigError(f"{where}{_first(error)}")
+    if isinstance(error, HydraException):
+        cause = error.__cause__
+        return one_line(cause) if isinstance(cause, OmegaConfBaseException) else ConfigError(_first(error))
+    return error
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _missing(error: MissingConfigException) -> ConfigError:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return ConfigError(f"there is no configuration '{name}' (--config-name) in configs/ or among tzd's own")
+    return ConfigError(f"unknown {group}={name}{nearest(name, [o for o in error.options or () if o != 'base'])}")
+
+
+def _unknown(key: str) -> ConfigError:
+    """Names the setting nearest to `key` in its group, or the nearest group."""
+    group, _, name = key.rpartition(".")
+    groups = typing.get_type_hints(RunConfig)
+    if not group:
+        known = [*groups, "experiment"]
+    elif dataclasses.is_dataclass(groups.get(group)):
+        known = [field.name for field in dataclasses.fields(groups[group])]
+    elif group == "sampler":
+        known = sorted({setting for sampler in descriptions() for setting in settings_of(sampler)})
+    else:
+        return ConfigError(f"unknown setting '{key}' (tzd train --cfg job shows all)")
+    if name in known:
+        return ConfigError(f"'{key}' cannot be given like this: choose a preset of it or set one of its settings")
+    return ConfigError(f"unknown setting '{key}'{nearest(name, known)}")
