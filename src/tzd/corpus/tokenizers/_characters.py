@@ -38,8 +38,8 @@ class CharacterTokenizer:
 
     @cached_property
     def _ids(self) -> np.ndarray:
-        """Token of each code point up to one past the largest of the vocabulary; -1 where there is none."""
-        ids = np.full(int(self._codes.max()) + 2, -1, np.int32)
+        """Token of each code point, -1 where there is none: of all of ASCII, and to one past the largest known."""
+        ids = np.full(max(int(self._codes.max()), 127) + 2, -1, np.int32)
         ids[self._codes] = np.arange(self.vocab_size)
         return ids
 
@@ -49,7 +49,8 @@ class CharacterTokenizer:
             codes = np.frombuffer(text.encode("ascii"), np.uint8)
         else:
             codes = np.frombuffer(text.encode(_UTF32, "surrogatepass"), np.uint32)
-        tokens = self._ids[np.minimum(codes, len(self._ids) - 1)]
+            codes = np.minimum(codes, len(self._ids) - 1)
+        tokens = self._ids[codes]
         if tokens.size and tokens.min() < 0:
             raise unknown_character(text, int(tokens.argmin()), self.kind)
         return tokens
