@@ -133,6 +133,7 @@ def test_text_is_a_file_several_a_folder_or_a_glob(tmp_path: Path) -> None:
         "texts/**/*.[tT]*": [a, d],
         str(tmp_path / "texts/?.txt"): [a],
         "texts/a.txt,texts": [a, b, d],
+        f"texts/a.txt,{tmp_path}/texts/a.txt": [a],
     }.items():
         corpus = open_corpus("text", path=path)
         assert (corpus.name, corpus.text) == ("text", "\n".join(texts))

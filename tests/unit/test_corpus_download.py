@@ -83,9 +83,12 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_published_file_is_downloaded_once_and_then_found_in_the_cache(cache: Path, publish) -> None:
+def test_a_published_file_is_downloaded_once_and_then_found_in_the_cache(
+    cache: Path, publish, capsys: pytest.CaptureFixture[str]
+) -> None:
     publish(shakespeare, "/play.txt", PLAY)
-    assert open_corpus("shakespeare").text == PLAY.decode()
+    assert open_corpus("shakespeare", progress=True).text == PLAY.decode()
+    assert "100%" in capsys.readouterr().err
     assert files(cache) == ["tiny_shakespeare.txt"]
     assert open_corpus("shakespeare", download=False).text == PLAY.decode()
 

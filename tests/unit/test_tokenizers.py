@@ -250,6 +250,7 @@ def test_settings_that_do_not_fit_are_named(settings: TokenizerSettings, message
         ({"kind": "char", "vocab_size": 2}, b"\xff", "tokenizer.json is damaged"),
         ({"kind": "char", "vocab_size": 2}, b'{"kind": "char", "characters": "abc"}', "that of another one"),
         ({"kind": "bpe", "vocab_size": 300}, b'{"kind": "char", "characters": "ab"}', "tokenizer.json is damaged"),
+        ({"kind": "hf", "vocab_size": 0}, b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}', "it has no tokens"),
         ({"kind": "bpe", "vocab_size": 300}, b"\x00\xff", "tokenizer.json is damaged"),
         ({"kind": "ascii", "vocab_size": 127}, None, "that of another one"),
         ({"kind": "byte", "vocab_size": 256, "code": "x"}, None, "that of another one"),

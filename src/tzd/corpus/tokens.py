@@ -1,4 +1,4 @@
-"""The tokens of a split as one array: in memory, or, where the text is large, tokenised once and memory-mapped."""
+"""The tokens of a split as one array: in memory, or, where the text is large, tokenized once and memory-mapped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def token_array(corpus: Corpus, tokenizer: Tokenizer, split: str, cache_dir: str
     """The tokens of a split.
 
     Args:
-        corpus: what is tokenised.
+        corpus: what is tokenized.
         tokenizer: by what.
         split: train, validation or test.
         cache_dir: where the tokens of a large text are kept; the user's cache if not given.

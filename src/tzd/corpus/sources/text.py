@@ -19,7 +19,7 @@ def _open(lookup: Lookup) -> Corpus:
     whole = lookup.find(lookup.path)
     items = [str(lookup.path)] if whole else [item.strip() for item in str(lookup.path).split(",") if item.strip()]
     # A file that two items name counts once: its second copy could land in another split than its first.
-    files = dict.fromkeys(file for item in items for file in _files(item, lookup))
+    files = dict.fromkeys(file.resolve() for item in items for file in _files(item, lookup))
     text = "\n".join(read_text(file) for file in files)
     return Corpus.from_text("text", text, f"{lookup.path}, {len(files)} file{'s' if len(files) > 1 else ''}")
 

@@ -31,6 +31,8 @@ class LibraryTokenizer:
     def __post_init__(self) -> None:
         self.library.no_truncation()
         self.library.no_padding()
+        if not self.library.get_vocab_size():
+            raise ValueError("it has no tokens")
 
     @cached_property
     def vocab_size(self) -> int:
@@ -57,9 +59,9 @@ class LibraryTokenizer:
         Each is decoded behind another token, since some decoders strip the space that begins a text.
         """
         ids, inverse = np.unique(check_tokens(tokens, self.vocab_size), return_inverse=True)
-        before = self.encode("a")[-1:].tolist()
-        start = len(self.library.decode(before))
-        texts = [self.library.decode([*before, i], skip_special_tokens=False)[start:] for i in ids.tolist()]
+        before = self.encode("a")[-1:]
+        start = len(self.decode(before))
+        texts = [self.decode(np.append(before, i))[start:] for i in ids]
         return [texts[i] for i in inverse]
 
     def describe(self) -> dict[str, Any]:
