@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tzd.viewers.terminal import MASK, Grid, can_show, printable, watch
+
+TEXT = "First Citizen:\nBefore we proceed any further,\thear me speak.\n"
+
+
+class Characters:
+    """128 codes, or the pieces given."""
+
+    def __init__(self, pieces: list[str] | None = None) -> None:
+        self.known = pieces or [chr(code) for code in range(128)]
+        self.vocab_size = len(self.known)
+
+    def pieces(self, tokens: np.ndarray) -> list[str]:
+        return [self.known[token] for token in tokens]
+
+
+def frame(tokens: np.ndarray, masked: np.ndarray, revealed: np.ndarray | None = None, step: int = 0, nfe: int = 0):
+    masked = np.atleast_2d(masked)
+    tokens = np.where(masked, 10**6, np.atleast_2d(tokens))  # [MASK] may lie far outside the tokenizer's range
+    revealed = np.zeros_like(masked) if revealed is None else np.atleast_2d(revealed)
+    confidence = np.where(masked, 0.0, 1.0).astype(np.float32)
+    return SimpleNamespace(step=step, tokens=tokens, masked=masked, revealed=revealed, confidence=confidence, nfe=nfe)
+
+
+def denoising(text: str = TEXT, seed: int = 0) -> list[SimpleNamespace]:
+    tokens, rng = np.array([[ord(c) for c in text]]), np.random.default_rng(seed)
+    masked = np.ones(tokens.shape, dtype=bool)
+    frames = [frame(tokens, masked)]
+    while masked.any():
+        revealed = masked & (rng.random(tokens.shape) < 0.3)
+        masked = masked & ~revealed
+        frames.append(frame(tokens, masked, revealed, step=len(frames), nfe=len(frames)))
+    return frames
+
+
+def lines(grid: Grid, shown, columns: int = 30, rows: int = 20, fresh: np.ndarray | None = None) -> list[str]:
+    group = grid.draw(shown, np.zeros_like(shown.masked) if fresh is None else fresh, columns, rows)
+    return [line.plain for line in group.renderables]
+
+
+def terminal(width: int = 40, height: int = 12, **options) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, height=height, **options)
+
+
+def test_no_character_moves_between_the_first_frame_and_the_last():
+    grid, frames = Grid(Characters()), denoising()
+    final = "".join(lines(grid, frames[-1])[:-1])
+    for shown in frames:
+        cells = "".join(lines(grid, shown)[:-1])
+        assert len(cells) == len(TEXT)
+        assert all(cell in (MASK, last) for cell, last in zip(cells, final, strict=True))
+        assert [cell == MASK for cell in cells] == shown.masked[0].tolist()
+
+
+def test_line_breaks_and_tabs_are_signs():
+    text = "".join(lines(Grid(Characters()), denoising()[-1])[:-1])
+    assert text == TEXT.replace("\n", "⏎").replace("\t", "⇥")
+
+
+def test_the_status_counts_steps_calls_and_what_is_left():
+    status = lines(Grid(Characters()), denoising()[1], columns=80)[-1]
+    assert status.startswith("step 1 · NFE 1 · ") and status.endswith(" characters left")
+    assert int(status.split(" · ")[2].split()[0]) == denoising()[1].masked.sum()
+
+
+@pytest.mark.parametrize("columns", [20, 33, 80])
+def test_pieces_of_any_width_get_cells_of_one_width(columns: int):
+    pieces = ["a", "日本", " the", "antidisestablishment", "\n"]
+    grid = Grid(Characters(pieces))
+    tokens = np.array([[0, 1, 2, 3, 4] * 7])
+    masked = np.zeros(tokens.shape, dtype=bool)
+    masked[0, ::3] = True
+    full = lines(grid, frame(tokens, masked), columns=columns)[:-1]
+    per_line = columns // grid.width
+    assert [cell_len(line) for line in full[:-1]] == [per_line * grid.width] * (len(full) - 1)
+    assert len(full) == -(-tokens.size // per_line)
+
+
+def test_no_control_character_reaches_the_terminal():
+    text = "a\x1b[31mb\x07\x00\x7f\x9b"
+    assert printable(text) == "a␛[31mb␇␀␡\N{REPLACEMENT CHARACTER}"
+    assert printable("a\n\tb\r") == "a\n\tb␍"
+    codes = np.arange(128)[None]
+    console = terminal(width=200, no_color=True)
+    list(watch([frame(codes, np.zeros_like(codes, dtype=bool))], Characters(), console))
+    drawn = console.file.getvalue()
+    assert "␛" in drawn and "\x07" not in drawn and "\x00" not in drawn
+
+
+def test_frames_pass_through_unchanged():
+    frames = denoising()
+    assert list(watch(frames, Characters(), terminal())) == frames
+    assert list(watch(iter(frames), Characters(), Console(file=io.StringIO()))) == frames
+
+
+@pytest.mark.parametrize(
+    "console",
+    [
+        Console(file=io.StringIO()),
+        terminal(width=19),
+        terminal(height=3),
+        terminal(_environ={"TERM": "dumb"}),
+    ],
+    ids=["no terminal", "too narrow", "too low", "dumb"],
+)
+def test_nothing_is_drawn_where_it_cannot_be_drawn_in_place(console: Console):
+    assert not can_show(console)
+    list(watch(denoising(), Characters(), console))
+    assert console.file.getvalue() == ""
+
+
+def test_the_last_frame_is_drawn_however_fast_the_frames_come():
+    console = terminal(width=100, no_color=True)
+    list(watch(denoising(), Characters(), console))
+    assert "0 characters left" in console.file.getvalue()
+
+
+def unsure() -> list[SimpleNamespace]:
+    """A is given; then B is revealed without confidence and C with; D stays masked."""
+    tokens = np.array([[65, 66, 67, 68]])
+    first = frame(tokens, np.array([[False, True, True, True]]))
+    second = frame(tokens, np.array([[False, False, False, True]]), np.array([[False, True, True, False]]))
+    second.confidence[0, 1:3] = 0.1, 0.95
+    return [first, second, frame(tokens, np.zeros((1, 4), dtype=bool))]
+
+
+def test_no_color_means_no_colour_codes():
+    codes = [f"\x1b[{code}m" for code in range(31, 38)]
+    for no_color in (False, True):
+        console = terminal(color_system="standard", no_color=no_color)
+        first, second, last = unsure()
+        last.confidence[:] = second.confidence[:]
+        list(watch([first, last], Characters(), console))
+        assert any(code in console.file.getvalue() for code in codes) is not no_color
+
+
+def test_styles_tell_masks_given_tokens_and_confidence_apart():
+    grid = Grid(Characters())
+    first, second, _ = unsure()
+    grid.draw(first, np.zeros((1, 4), dtype=bool), 40, 10)
+    line = grid.draw(second, np.array([[False, False, True, False]]), 40, 10).renderables[0]
+    styles = {line.plain[span.start]: str(span.style).strip() for span in line.spans}
+    assert styles == {"A": "bold", "B": "red", "C": "bold reverse", MASK: "dim"}
+
+
+@pytest.mark.parametrize("rows", [4, 7, 10, 23])
+def test_a_canvas_larger_than_the_screen_is_cut_to_it_around_the_first_mask(rows: int):
+    tokens = np.full((1, 600), ord("x"))
+    for masked_from in (0, 300, 599):
+        masked = np.arange(600)[None] >= masked_from
+        shown = lines(Grid(Characters()), frame(tokens, masked), columns=30, rows=rows)
+        assert len(shown) <= rows
+        assert any(MASK in line for line in shown)
+
+
+def test_as_many_samples_are_shown_as_fit():
+    tokens = np.full((5, 60), ord("x"))
+    masked = np.ones(tokens.shape, dtype=bool)
+    shown = lines(Grid(Characters()), frame(tokens, masked), columns=100, rows=6)
+    assert len(shown) <= 6
+    assert shown[-1].endswith("3 of 5 samples shown")
