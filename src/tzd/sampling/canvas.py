@@ -1,0 +1,108 @@
+"""The canvas on which a text appears, and the frames that show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tzd.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What a sampler shows after a step. All arrays are the reader's own.
+
+    Attributes:
+        step: number of the step; 0 is the canvas as it was given. Steps that change nothing are not shown.
+        tokens: (B, T) int32, with the denoiser's `mask_id` at the blanks.
+        masked: (B, T) bool, the blanks.
+        revealed: (B, T) bool, what this step wrote.
+        confidence: (B, T) float32, the denoiser's probability of each token when it was written; 1 for given
+            tokens, 0 for blanks.
+        nfe: denoiser calls so far; a guided step makes two.
+    """
+
+    step: int
+    tokens: np.ndarray
+    masked: np.ndarray
+    revealed: np.ndarray
+    confidence: np.ndarray
+    nfe: int
+
+
+@dataclass(eq=False)
+class Canvas:
+    """The state of a sample: everything that changes from step to step, (B, T) each.
+
+    Attributes:
+        mask_id: token that stands at the blanks.
+        tokens: int32.
+        masked: bool, the blanks; kept apart from `tokens`, in which data may hold `mask_id` too.
+        frozen: bool, what never changes.
+        confidence: float32, see `Frame`.
+        step: steps made.
+        nfe: denoiser calls made.
+    """
+
+    mask_id: int
+    tokens: np.ndarray
+    masked: np.ndarray
+    frozen: np.ndarray
+    confidence: np.ndarray
+    step: int = 0
+    nfe: int = 0
+
+    @classmethod
+    def start(cls, tokens: np.ndarray, frozen: np.ndarray | None, mask_id: int, vocab_size: int) -> Canvas:
+        """The canvas that a caller gave.
+
+        Args:
+            tokens: (B, T) int, `mask_id` at the blanks.
+            frozen: (B, T) bool, what never changes; whatever is not `mask_id` if None.
+            mask_id: id of [MASK].
+            vocab_size: number of tokens.
+
+        Raises:
+            UserError: the shapes or the tokens cannot be used.
+        """
+        tokens = np.asarray(tokens)
+        if tokens.ndim != 2 or tokens.size == 0 or not np.issubdtype(tokens.dtype, np.integer):
+            raise UserError(
+                f"a canvas is a non-empty (rows, length) array of token ids, not {tokens.shape} {tokens.dtype}"
+            )
+        wrong = (tokens < 0) | ((tokens >= vocab_size) & (tokens != mask_id))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise UserError(
+                f"token {tokens[row, column]} at row {row}, position {column} is not one of the {vocab_size} known"
+            )
+        frozen = tokens != mask_id if frozen is None else np.array(frozen)
+        if frozen.shape != tokens.shape or frozen.dtype != bool:
+            raise UserError(f"frozen must be {tokens.shape} truth values, not {frozen.shape} {frozen.dtype}")
+        masked = (tokens == mask_id) & ~frozen
+        return cls(mask_id, tokens.astype(np.int32), masked, frozen, (~masked).astype(np.float32))
+
+    def frame(self, rows: np.ndarray, columns: np.ndarray) -> Frame:
+        """A picture of the canvas, of which `rows`, `columns` (N,) were written last."""
+        revealed = np.zeros(self.masked.shape, dtype=bool)
+        revealed[rows, columns] = True
+        return Frame(self.step, self.tokens.copy(), self.masked.copy(), revealed, self.confidence.copy(), self.nfe)
+
+    def write(self, rows: np.ndarray, columns: np.ndarray, tokens: np.ndarray, probability: np.ndarray) -> None:
+        """Reveals `tokens` (N,), of that `probability`, at `rows`, `columns`."""
+        self.tokens[rows, columns] = tokens
+        self.confidence[rows, columns] = probability
+        self.masked[rows, columns] = False
+
+    def erase(self, rows: np.ndarray, columns: np.ndarray) -> None:
+        """Remasks `rows`, `columns` (N,)."""
+        self.tokens[rows, columns] = self.mask_id
+        self.confidence[rows, columns] = 0
+        self.masked[rows, columns] = True
+
+    def window(self, values: np.ndarray, begin: np.ndarray, width: int) -> np.ndarray:
+        """`values` (B, T), one of the canvas's own arrays, from `begin` (B,) on. Returns (B, width)."""
+        if width == values.shape[1]:  # everything is in the window: no copy
+            return values
+        return np.take_along_axis(values, begin[:, None] + np.arange(width), axis=1)

@@ -1,0 +1,123 @@
+"""Candidates: a token for every blank, drawn by inverse CDF from one uniform per position.
+
+One uniform instead of V Gumbel numbers, and the same one for every engine. Sums run in float64 on the host:
+running sums in float32 over a large vocabulary lose rare tokens. A large vocabulary goes in two levels, so that
+only about √V sums and then √V probabilities of a position leave the engine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tzd.arrays import Array, Arrays
+from tzd.errors import TzdError
+
+_ONE_LEVEL = 256  # vocabularies up to here go to the host as they are
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What N blanks would hold.
+
+    Attributes:
+        probabilities: (N, V) on the engine, the denoiser's distribution.
+        tokens: (N,) int, the tokens proposed.
+        probability: (N,) float, the distribution's probability of each.
+    """
+
+    probabilities: Array
+    tokens: np.ndarray
+    probability: np.ndarray
+
+
+def propose(
+    xp: Arrays,
+    logits: Array,
+    u: np.ndarray,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k_tokens: int | None = None,
+) -> Candidates:
+    """A token for each of N blanks.
+
+    Args:
+        xp: functions for the arrays of the engine.
+        logits: (N, V) on the engine; −inf bans a token.
+        u: (N,) float64 in [0, 1).
+        temperature: 0 takes the likeliest token; otherwise tokens are drawn from softmax(logits / temperature).
+        top_p: draws only from the likeliest tokens that together reach this probability.
+        top_k_tokens: draws only from that many of the likeliest tokens.
+
+    Raises:
+        TzdError: logits are not finite.
+    """
+    with np.errstate(invalid="ignore"):  # what is not finite is reported below, not as NumPy's warning
+        probabilities = xp.softmax(logits)
+        if not np.isfinite(xp.to_numpy(xp.max(probabilities))).all():
+            raise TzdError("the denoiser's logits are not finite: its weights are damaged, or its precision too low")
+    if temperature == 0:
+        tokens = xp.to_numpy(xp.argmax(logits))
+    else:
+        # less the maximum first, so that no temperature overflows
+        tempered = probabilities if temperature == 1 else xp.softmax((logits - xp.max(logits)[:, None]) / temperature)
+        filtered = top_p < 1 or top_k_tokens is not None
+        tokens = draw_filtered(xp, tempered, u, top_p, top_k_tokens) if filtered else draw(xp, tempered, u)
+    probability = xp.to_numpy(xp.take(probabilities, xp.asarray(tokens[:, None])))[:, 0]
+    return Candidates(probabilities, tokens, probability)
+
+
+def draw(xp: Arrays, probabilities: Array, u: np.ndarray) -> np.ndarray:
+    """One draw from each of N distributions by inverse CDF.
+
+    Args:
+        xp: functions for the arrays of the engine.
+        probabilities: (N, V) on the engine, not negative, with a positive sum, which need not be 1.
+        u: (N,) float64 in [0, 1).
+
+    Returns:
+        (N,) int64; a token of probability 0 is never drawn.
+    """
+    n, size = probabilities.shape
+    if size <= _ONE_LEVEL:
+        return _inverse_cdf(xp.to_numpy(probabilities), u)[0]
+    width = math.isqrt(size - 1) + 1
+    count = -(-size // width)
+    blocks = xp.reshape(xp.pad_last(probabilities, count * width), (n, count, width))
+    block, within = _inverse_cdf(xp.to_numpy(xp.sum(blocks)), u)
+    # the last block may reach beyond V: its columns there are read from V − 1, and their mass is left out
+    columns = block[:, None] * width + np.arange(width)
+    values = xp.to_numpy(xp.take(probabilities, xp.asarray(np.minimum(columns, size - 1))))
+    return block * width + _inverse_cdf(np.where(columns < size, values, 0), within)[0]
+
+
+def _inverse_cdf(p: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first index whose running sum exceeds u · total, and where in it u fell, again in [0, 1)."""
+    cdf = np.cumsum(p, axis=1, dtype=np.float64)
+    target = u * cdf[:, -1]  # below the total, as u < 1, also after rounding
+    index = (cdf <= target[:, None]).sum(axis=1)
+    rows = np.arange(len(p))
+    below = np.where(index > 0, cdf[rows, index - 1], 0.0)
+    within = (target - below) / (cdf[rows, index] - below)
+    return index, np.minimum(within, np.nextafter(1.0, 0.0))
+
+
+def draw_filtered(
+    xp: Arrays, probabilities: Array, u: np.ndarray, top_p: float, top_k_tokens: int | None
+) -> np.ndarray:
+    """As `draw`, from the likeliest tokens only: the first `top_k_tokens`, then the nucleus of what they hold.
+
+    The nucleus keeps the token that crosses `top_p`, as Hugging Face's rule does (Holtzman et al., 2020). The draw
+    is made in sorted order.
+    """
+    ranked, token = xp.sort_descending(probabilities)
+    if top_k_tokens is not None:
+        ranked, token = ranked[:, :top_k_tokens], token[:, :top_k_tokens]
+    if top_p < 1:
+        running = xp.cumsum(ranked)
+        ranked = xp.where(running - ranked < top_p * running[:, -1:], ranked, 0.0)
+    rank = draw(xp, ranked, u)
+    return xp.to_numpy(xp.take(token, xp.asarray(rank[:, None])))[:, 0]
