@@ -27,7 +27,8 @@ def time_rows(t: Tensor, steps: int) -> Tensor:
     """
     if not t.is_floating_point():
         return t.long()
-    return (torch.ceil(t * steps).long() - 1).clamp(0, steps - 1)
+    slack = 1e-6  # so that (i + 1) / steps, rounded up, is still in row i
+    return (torch.ceil(t * (steps * (1.0 - slack))).long() - 1).clamp(0, steps - 1)
 
 
 class TorchDenoiser:
@@ -77,8 +78,7 @@ class TorchDenoiser:
         """See `tzd.diffusion.denoiser.Denoiser.forward`."""
         tokens = np.asarray(tokens)
         self._check(tokens)
-        if self.time_conditioned and t is None:
-            t = masked_fraction(tokens, self.mask_id, self.context_len)
+        time = self._time(t, tokens) if self.time_conditioned else None
 
         def move(x: np.ndarray | None) -> Tensor | None:
             return None if x is None else self.xp.asarray(x)
@@ -87,10 +87,9 @@ class TorchDenoiser:
         self.network.eval()
         try:
             with torch.inference_mode(), self._precision():
-                rows_of_t = time_rows(self.xp.asarray(np.asarray(t)), self.config.time_steps) if t is not None else None
                 logits = self.network.forward(  # not __call__: a network compiled for training runs eagerly here
                     self.xp.asarray(tokens.astype(np.int64)),
-                    t=rows_of_t if self.time_conditioned else None,
+                    t=time,
                     positions=move(positions),
                     attention=move(attention),
                     rows=move(rows),
@@ -98,6 +97,21 @@ class TorchDenoiser:
             return logits.float(), None
         finally:
             self.network.train(was_training)
+
+    def _time(self, t: np.ndarray | None, tokens: np.ndarray) -> Tensor:
+        """Rows of the time embedding, one for each row of tokens or one for all."""
+        t = masked_fraction(tokens, self.mask_id, self.context_len) if t is None else np.asarray(t)
+        steps = self.config.time_steps
+        if t.shape not in ((1,), (len(tokens),)):
+            raise UserError(f"t must have one entry per row, ({len(tokens)},), not the shape {t.shape}")
+        if np.issubdtype(t.dtype, np.integer):
+            if not ((t >= 0) & (t < steps)).all():
+                raise UserError(f"t={t.tolist()}: integers are rows of the time embedding, 0..{steps - 1}")
+        elif not ((t >= 0) & (t <= 1)).all():
+            raise UserError(f"t={t.tolist()}: a time lies in [0, 1], from clean to all [MASK]")
+        else:
+            t = t.astype(np.float32)  # Apple's GPUs have no float64
+        return time_rows(self.xp.asarray(t), steps)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._autocast is None:
