@@ -30,10 +30,10 @@ def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
             continue
         if parameter.ndim < 2:
             vectors.append(parameter)
-        elif "embedding" in name or name.startswith("head"):
+        elif id(parameter) in embeddings or name.startswith(("head", "lm_head")) or parameter.ndim > 2:
             outer.append(parameter)
         else:
-            (hidden if parameter.ndim == 2 else outer).append(parameter)
+            hidden.append(parameter)
     return hidden, outer, vectors
 
 
