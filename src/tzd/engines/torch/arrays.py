@@ -21,7 +21,7 @@ class TorchArrays:
         self.device = device
 
     def asarray(self, x: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.require(x, requirements="CW"), device=self.device)
+        return torch.as_tensor(np.require(x, requirements=["C", "W"]), device=self.device)
 
     def to_numpy(self, x: Tensor) -> np.ndarray:
         return x.cpu().numpy()
