@@ -21,7 +21,8 @@ _MUON_ONLY = {
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Hidden matrices, other matrices (embeddings and head), and vectors."""
+    """Hidden matrices, other matrices (embeddings, and a head called `head` or `lm_head`), and vectors."""
+    embeddings = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     hidden: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
