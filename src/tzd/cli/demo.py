@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     config = compose(["experiment=demo"], folders=())
     steps = config.training.max_steps if args.steps is None else args.steps
     config = replace(config, seed=args.seed, training=replace(config.training, max_steps=steps, save_dir=args.out))
-    print(f"Training {config.model.name} on the corpus {config.data.name}: {steps} steps.")
+    print(f"Training {config.model.name} on the corpus {config.data.name}: {steps} steps.", flush=True)
     checkpoint = train(config)
     folder = checkpoint.parent
 
@@ -54,4 +54,3 @@ def run(args: argparse.Namespace) -> int:
         result = {"bits_per_char": [float(bits[0]), float(bits.min())], "text": out.text}
         print(json.dumps({**result, "checkpoint": str(checkpoint), "picture": str(picture)}))
     return 0
-

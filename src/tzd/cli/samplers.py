@@ -15,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table."""
-    table = {name: {"description": text, "settings": settings_of(name)} for name, text in descriptions().items()}
+    known = descriptions()
     if args.json:
-        print(json.dumps(table))
+        print(json.dumps({name: {"description": text, "settings": settings_of(name)} for name, text in known.items()}))
         return 0
-    for name, row in table.items():
-        print(f"{name}\n  {row['description']}")
-        print(f"  {' '.join(f'{key}={json.dumps(value)}' for key, value in dict(row['settings']).items())}")
+    for name, text in known.items():
+        settings = " ".join(f"{key}={json.dumps(value)}" for key, value in settings_of(name).items())
+        print(f"{name}\n  {text}\n  {settings}")
     return 0

@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for key in known:
         names = [f"--{key.replace('_', '-')}"] if key in FLAGS else []
         text = FLAGS.get(key, argparse.SUPPRESS)
-        parser.add_argument(*names, f"--sampler.{key}", dest=f"sampler.{key}", type=literal, metavar="X", help=text)
+        names.append(f"--sampler.{key}")
+        parser.add_argument(
+            *names, dest=f"sampler.{key}", type=literal, default=argparse.SUPPRESS, metavar="X", help=text
+        )
     parser.add_argument("--seed", type=int, default=0, help="of every draw (default 0)")
     parser.add_argument(
         "--batch-size", "--num-samples", dest="batch_size", type=int, default=1, metavar="N", help="texts to write"
@@ -47,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def request(args: argparse.Namespace) -> dict[str, Any]:
     """What `tzd.stream` is to be called with: the sampler, its settings, the batch and the seed."""
     prefix = "sampler."
-    given = {key: value for key, value in vars(args).items() if value is not None}
-    settings = {key[len(prefix) :]: value for key, value in given.items() if key.startswith(prefix)}
+    settings = {key[len(prefix) :]: value for key, value in vars(args).items() if key.startswith(prefix)}
     return {"sampler": args.sampler, "batch_size": args.batch_size, "seed": args.seed, **settings}
 
 

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from tzd.config import RunConfig, run_config, to_mapping
 from tzd.configs.messages import one_line
 from tzd.errors import ConfigError, UserError
-from tzd.sampling import descriptions, settings_of
+from tzd.sampling import descriptions, sampler, settings_of
 
 GROUPS = ("model", "data", "tokenizer", "objective", "training", "engine", "logger")
 LOCAL = Path("configs")  # searched first, where the working directory has it
@@ -101,7 +101,10 @@ def _compose(overrides: Sequence[str], config_name: str) -> DictConfig:
 
 def _checked(config: DictConfig) -> RunConfig:
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    return run_config(values)
+    run = run_config(values)
+    settings = dict(run.sampler)
+    sampler(settings.pop("name", None), **settings)  # says now what it would say at the first validation
+    return run
 
 
 @contextmanager
