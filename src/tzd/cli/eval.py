@@ -58,4 +58,7 @@ def _text(args: argparse.Namespace) -> tuple[str, str]:
         raise UserError(f"there is no corpus and no file '{args.data}'{nearest(args.data, known)}")
     if args.split is not None:
         raise UserError(f"--split is for a named corpus; {file} is a file, and scored whole")
-    return str(file), read_text(file)
+    text = read_text(file)
+    if not text:
+        raise UserError(f"{file} is empty: there is nothing to score")
+    return str(file), text

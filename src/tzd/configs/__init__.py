@@ -37,7 +37,7 @@ class _SearchPath(SearchPathPlugin):
     folders: ClassVar[Sequence[Path]] = ()
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in reversed(self.folders):
+        for folder in self.folders:
             search_path.prepend("user", f"file://{folder.resolve()}", anchor="main")
 
 
