@@ -43,7 +43,7 @@ def binomial(at: Moment, sampler: Sampler) -> np.ndarray:
     """
     alpha_t, alpha_s = _alphas(at, sampler)
     q = (alpha_s - (1 - _sigma(alpha_t, alpha_s, sampler)) * alpha_t) / (1 - alpha_t)
-    return ((at.draws("count") < q[:, None]) & at.blank).sum(axis=1)
+    return ((at.position_draws < q[:, None]) & at.blank).sum(axis=1)
 
 
 def one(at: Moment, sampler: Sampler) -> np.ndarray:
@@ -88,7 +88,7 @@ def remasked(at: Moment, sampler: Sampler) -> np.ndarray:
     if sampler.remask is None:
         return np.zeros_like(at.written)
     sigma = _sigma(*_alphas(at, sampler), sampler)
-    return (at.draws("count") < sigma[:, None]) & at.written  # `binomial` reads these draws at the blanks only
+    return (at.position_draws < sigma[:, None]) & at.written  # `binomial` reads these draws at the blanks only
 
 
 def best(score: np.ndarray, count: np.ndarray, blank: np.ndarray) -> np.ndarray:

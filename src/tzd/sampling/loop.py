@@ -109,7 +109,7 @@ def _reveal(
     candidates = propose(
         denoiser.xp,
         logits,
-        at.draws("token")[rows, columns],
+        at.token_draws[rows, columns],
         temperature=sampler.temperature,
         top_p=sampler.top_p,
         top_k_tokens=sampler.top_k_tokens,

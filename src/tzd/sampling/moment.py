@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,6 +34,15 @@ class Moment:
     index: np.ndarray
     steps: np.ndarray
 
-    def draws(self, stream: str) -> np.ndarray:
-        """(B, W) uniforms in [0, 1): a row's depend on the seed, the step and its index alone."""
-        return uniforms(self.seed, stream, self.step, *self.blank.shape)
+    # A row's uniforms depend on the seed, the step and the row's index alone, so that a row that leaves the batch
+    # changes nothing for the others.
+
+    @cached_property
+    def position_draws(self) -> np.ndarray:
+        """(B, W) float64 in [0, 1), for what happens to a position: its rank, being revealed or taken back."""
+        return uniforms(self.seed, "position", self.step, *self.blank.shape)
+
+    @cached_property
+    def token_draws(self) -> np.ndarray:
+        """(B, W) float64 in [0, 1), for the token at a position."""
+        return uniforms(self.seed, "token", self.step, *self.blank.shape)

@@ -18,8 +18,8 @@ from tzd.sampling.moment import Moment
 
 
 def random(at: Moment) -> np.ndarray:
-    """A uniformly random order."""
-    return at.draws("order")
+    """A uniformly random order: the smallest draw first, which are the very ones that `binomial` counts."""
+    return -at.position_draws
 
 
 def left_to_right(at: Moment) -> np.ndarray:

@@ -1,0 +1,81 @@
+"""Samplers against exact laws: a Markov chain whose denoiser, and whose samplers' laws, can be computed."""
+
+import numpy as np
+import pytest
+
+from oracle import MarkovOracle, chi_square, total_variation
+from tzd.sampling import Sampler, sampler
+
+SAMPLES = 1_000_000
+ORACLE = MarkovOracle()
+
+
+def rates(steps):
+    """For the linear schedule, (T,) q = 1 - s/t of each step."""
+    return 1 / np.arange(steps, 0, -1)
+
+
+def test_the_oracle_agrees_with_itself():
+    assert ORACLE.joint.sum() == pytest.approx(1, abs=1e-12)
+    # one token a step, each given all others, ends at the joint whatever the route: here, all blanks in 1 step of 5
+    one_step = ORACLE.law(np.array([1.0]), np.ones(1))
+    marginals = ORACLE.conditionals[-1]
+    independent = np.prod(marginals[np.arange(5), ORACLE.canvases[0]])
+    assert one_step[0] == pytest.approx(independent, rel=1e-12)
+    assert ORACLE.law(rates(300), np.ones(300)) == pytest.approx(ORACLE.joint, abs=1e-3)
+
+
+def test_first_hitting_reproduces_the_joint():
+    assert chi_square(ORACLE.counts(sampler("first-hitting"), SAMPLES), ORACLE.joint) > 1e-3
+
+
+@pytest.mark.parametrize("steps", [4, 32, 256])
+def test_ancestral_follows_its_exact_law(steps):
+    counts = ORACLE.counts(sampler("ancestral", steps=steps), SAMPLES, seed=1, copies=8)
+    assert chi_square(counts, ORACLE.law(rates(steps), np.ones(steps))) > 1e-3
+    if steps < 100:  # the test can tell that law from the limit of many steps
+        assert chi_square(counts, ORACLE.joint) < 1e-9
+
+
+def test_ancestral_on_another_schedule_follows_its_exact_law():
+    steps = 5
+    p = 1 - np.cos(np.pi / 2 * np.arange(steps, -1, -1) / steps)  # mask-probabilities at the edges of the grid
+    counts = ORACLE.counts(sampler("ancestral", steps=steps, schedule="cosine"), SAMPLES // 4, seed=2)
+    assert chi_square(counts, ORACLE.law(1 - p[1:] / p[:-1], np.ones(steps))) > 1e-3
+    assert chi_square(counts, ORACLE.law(rates(steps), np.ones(steps))) < 1e-9
+
+
+@pytest.mark.parametrize("steps", [3, 8])
+def test_renoise_follows_its_exact_law(steps):
+    alpha = np.arange(1, steps + 1) / steps
+    counts = ORACLE.counts(sampler("renoise", steps=steps), SAMPLES // 4, seed=3)
+    assert chi_square(counts, ORACLE.law(alpha, alpha)) > 1e-3
+    assert chi_square(counts, ORACLE.joint) < 1e-9
+
+
+@pytest.mark.parametrize("order", ["left-to-right", "confidence", "margin", "entropy"])
+def test_one_token_a_step_by_any_order_of_the_distribution_reproduces_the_joint(order):
+    counts = ORACLE.counts(Sampler(order=order, count="one"), SAMPLES // 4, seed=4)
+    assert chi_square(counts, ORACLE.joint) > 1e-3
+
+
+def test_blocks_of_one_token_a_step_reproduce_the_joint():
+    counts = ORACLE.counts(sampler("first-hitting", block_len=2), SAMPLES // 4, seed=5)
+    assert chi_square(counts, ORACLE.joint) > 1e-3
+
+
+def test_the_confidence_of_drawn_tokens_is_biased_and_the_test_sees_it():
+    counts = ORACLE.counts(sampler("llada", steps=5), 20_000, seed=6)
+    assert chi_square(counts, ORACLE.joint) < 1e-9
+    assert total_variation(counts, ORACLE.joint) > 0.5
+
+
+def test_a_grid_of_one_step_more_or_less_is_told_apart():
+    counts = ORACLE.counts(sampler("ancestral", steps=4), SAMPLES, seed=7, copies=8)
+    for steps in (3, 5):
+        assert chi_square(counts, ORACLE.law(rates(steps), np.ones(steps))) < 1e-9
+
+
+def test_a_chain_that_begins_a_little_differently_is_told_apart():
+    counts = ORACLE.counts(sampler("first-hitting"), SAMPLES, seed=8)
+    assert chi_square(counts, MarkovOracle(first=(0.603, 0.297, 0.1)).joint) < 1e-3

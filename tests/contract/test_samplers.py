@@ -1,0 +1,362 @@
+"""What every sampler promises, whatever its rules."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from tzd.diffusion.denoiser import FunctionDenoiser
+from tzd.errors import ConfigError, UserError
+from tzd.sampling import Sampler, descriptions, sampler, stream
+from tzd.sampling.presets import settings_of
+
+V, WINDOW = 11, 16
+MASK = V
+ONE_WINDOW, SLIDING = 16, 45
+COMBINATIONS = {
+    **{name: sampler(name) for name in descriptions()},
+    "llada, threshold": sampler("llada", confidence_threshold=0.3),
+    "entropy, quota": Sampler(order="entropy", count="quota", steps=5),
+    "margin, fixed": Sampler(order="margin", count="fixed", k=3),
+    "left-to-right, binomial": Sampler(order="left-to-right", steps=6),
+}
+TABLES = np.random.default_rng(7).normal(size=(3, V + 1, V)) * 1.5
+
+
+def context_logits(tokens):
+    """(B, L, V): each position looks at itself and its two neighbours."""
+    padded = np.pad(tokens, ((0, 0), (1, 1)), constant_values=MASK)
+    return TABLES[0][padded[:, :-2]] + TABLES[1][tokens] + TABLES[2][padded[:, 2:]]
+
+
+class Recorder:
+    """A denoiser that keeps what it was asked."""
+
+    def __init__(self, **settings):
+        self.inner = FunctionDenoiser(context_logits, V, WINDOW, **settings)
+        self.calls = []
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def forward(self, tokens, *, t=None, rows=None, **rest):
+        assert not rest
+        self.calls.append((tokens.copy(), t, rows))
+        return self.inner.forward(tokens, t=t, rows=rows)
+
+
+def blank_canvas(kind, length, rows=3):
+    tokens = np.full((rows, length), MASK)
+    rng = np.random.default_rng(1)
+    if kind == "prompt":
+        tokens[:, :5] = rng.integers(0, V, (rows, 5))
+    if kind == "infill":
+        given = rng.random(tokens.shape) < 0.5
+        tokens[given] = rng.integers(0, V, given.sum())
+    return tokens
+
+
+@pytest.fixture(params=COMBINATIONS)
+def combination(request):
+    return COMBINATIONS[request.param]
+
+
+@pytest.mark.parametrize("length", [ONE_WINDOW, SLIDING])
+@pytest.mark.parametrize("kind", ["nothing", "prompt", "infill"])
+@pytest.mark.parametrize("block_len", [None, 4])
+def test_every_sampler_keeps_its_promises(combination, kind, length, block_len):
+    denoiser, tokens = Recorder(), blank_canvas(kind, length)
+    given = tokens != MASK
+    rules = dataclasses.replace(combination, block_len=block_len, steps=12)
+    before = tokens.copy()
+    frames = list(stream(denoiser, tokens, sampler=rules, seed=3))
+
+    assert np.array_equal(tokens, before)  # the caller's array is not written to
+    first, last = frames[0], frames[-1]
+    assert (first.step, first.nfe, first.revealed.any()) == (0, 0, False)
+    assert np.array_equal(first.tokens, before)
+    assert not last.masked.any()
+    assert last.tokens.max() < V
+    assert last.nfe == len(denoiser.calls) == len(frames) - 1
+    for earlier, frame in itertools.pairwise(frames):
+        assert np.array_equal(frame.tokens[given], before[given])
+        assert np.array_equal(frame.masked, frame.tokens == MASK)
+        assert frame.tokens.dtype == np.int32
+        assert frame.confidence.dtype == np.float32
+        assert frame.nfe == earlier.nfe + 1
+        assert frame.step > earlier.step
+        assert frame.revealed.any()  # a pass is made for something
+        assert not (frame.revealed & frame.masked).any()
+        assert (frame.confidence[frame.masked] == 0).all()
+        assert (frame.confidence[~frame.masked] > 0).all()
+        assert (frame.confidence[given] == 1).all()
+        if rules.remask is None:
+            assert np.array_equal(frame.revealed, earlier.masked & ~frame.masked)
+    blanks = (~given).sum(axis=1).max()
+    budget = blanks if rules.budget is None else rules.steps * (1 + -(-length // (WINDOW - WINDOW // 4)))
+    assert last.step <= budget
+
+
+@pytest.mark.parametrize("length", [ONE_WINDOW, SLIDING])
+def test_a_seed_gives_the_same_text_again_and_another_seed_another(combination, length):
+    tokens = blank_canvas("prompt", length)
+    texts = [list(stream(Recorder(), tokens, sampler=combination, seed=seed))[-1].tokens for seed in (5, 5, 6)]
+    assert np.array_equal(texts[0], texts[1])
+    if combination.temperature > 0:
+        assert not np.array_equal(texts[0], texts[2])
+
+
+@pytest.mark.parametrize("length", [ONE_WINDOW, SLIDING])
+def test_a_row_does_not_depend_on_the_others(combination, length):
+    tokens = np.concatenate([blank_canvas(kind, length, 2) for kind in ("infill", "nothing", "prompt")])
+    together = list(stream(Recorder(), tokens, sampler=combination, seed=2))[-1]
+    alone = list(stream(Recorder(), tokens[:2], sampler=combination, seed=2))[-1]
+    assert np.array_equal(together.tokens[:2], alone.tokens)
+    assert np.array_equal(together.confidence[:2], alone.confidence)
+
+
+def test_rows_that_are_finished_or_commit_nothing_do_not_enter_the_batch():
+    denoiser, tokens = Recorder(), blank_canvas("nothing", ONE_WINDOW)
+    tokens[1, 1:] = 0
+    tokens[2] = 0
+    list(stream(denoiser, tokens, sampler=sampler("first-hitting")))
+    assert [len(batch) for batch, _, _ in denoiser.calls] == [2] + [1] * 15
+
+
+def test_the_head_runs_where_it_is_needed():
+    denoiser = Recorder()
+    list(stream(denoiser, blank_canvas("nothing", ONE_WINDOW), sampler=sampler("llada-random", steps=8)))
+    assert [len(rows) for _, _, rows in denoiser.calls] == [3 * 2] * 8  # the order is random: the chosen alone
+    denoiser = Recorder()
+    list(stream(denoiser, blank_canvas("nothing", ONE_WINDOW), sampler=sampler("llada", steps=8)))
+    assert [len(rows) for _, _, rows in denoiser.calls] == [3 * n for n in range(16, 0, -2)]
+
+
+def test_passes_that_commit_nothing_are_spared():
+    denoiser, tokens = Recorder(), blank_canvas("nothing", ONE_WINDOW, 1)
+    frames = list(stream(denoiser, tokens, sampler=sampler("ancestral", steps=500)))
+    assert len(denoiser.calls) <= 16
+    assert frames[-1].step > 16
+    # ⌊n (1 − s/t)⌋ is 0 at first with as many steps as blanks (SMDM)
+    assert list(stream(Recorder(), tokens, sampler=sampler("smdm-greedy", steps=16)))[-1].nfe == 15
+
+
+def test_ancestral_makes_the_passes_that_theory_expects():
+    steps = length = 16
+    passes = [
+        list(stream(Recorder(), blank_canvas("nothing", length, 1), sampler=sampler("ancestral", steps=steps), seed=s))[
+            -1
+        ].nfe
+        for s in range(300)
+    ]
+    expected = steps * (1 - (1 - 1 / steps) ** length)
+    assert np.mean(passes) == pytest.approx(expected, abs=4 * np.std(passes) / np.sqrt(len(passes)))
+
+
+@pytest.mark.parametrize("name", [n for n in descriptions() if n != "renoise"])
+def test_the_counts_are_those_of_the_rule(name):
+    tokens, steps = blank_canvas("prompt", ONE_WINDOW), 4  # 11 blanks a row
+    rules = sampler(name, **({"steps": steps} if "steps" in settings_of(name) else {}))
+    frames = list(stream(Recorder(), tokens, sampler=rules))
+    counts = [frame.revealed.sum(axis=1).tolist() for frame in frames[1:]]
+    expected = {
+        "first-hitting": [1] * 11,
+        "llada": [3, 3, 3, 2],
+        "llada-random": [3, 3, 3, 2],
+        "smdm-greedy": [2, 2, 3, 4],  # ⌊11/4⌋, ⌊9/3⌋ less the lag of its grid, ⌊7/2⌋, the rest
+        "top-k": [1] * 11,
+    }
+    if name in expected:
+        assert counts == [[n] * 3 for n in expected[name]]
+    assert np.sum(counts, axis=0).tolist() == [11] * 3
+
+
+def test_an_adaptive_row_moves_on_without_waiting_for_the_others():
+    """A row that is sure of everything fills a block a pass, whatever its neighbour needs."""
+
+    def logits(tokens):
+        sure = tokens[:, :1, None] == 0
+        return np.where(sure & (np.arange(V) == 1), 50.0, 0.1 * np.arange(V)) * np.ones((*tokens.shape, 1))
+
+    tokens = np.full((2, 13), MASK)
+    tokens[:, 0] = [0, 1]
+    frames = list(stream(FunctionDenoiser(logits, V, 13), tokens, sampler=sampler("threshold", block_len=4)))
+    assert [frame.revealed.sum(axis=1).tolist() for frame in frames[1:4]] == [[4, 1], [4, 1], [4, 1]]
+    assert len(frames) - 1 == 12
+
+
+# --- against the published loops, in plain Python -----------------------------------------------------------------
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def plain_llada(prompt, length, steps, block_len, cfg_scale=0.0, tau=None):
+    """LLaDA's greedy `generate` (or Fast-dLLM's, with tau) for one row, position by position."""
+    x, passes = [*prompt, *[MASK] * length], 0
+    blocks = length // block_len
+    for b in range(blocks):
+        stop = len(prompt) + (b + 1) * block_len
+        left = [i for i in range(len(x)) if x[i] == MASK and i < stop]
+        begun, step = len(left), 0
+        while left:
+            per_block = steps // blocks
+            count = begun // per_block + (step < begun % per_block) if tau is None else None
+            step += 1
+            if count == 0:
+                continue
+            logits = context_logits(np.array([x]))[0]
+            passes += 1
+            if cfg_scale:
+                bare = [MASK if i < len(prompt) else v for i, v in enumerate(x)]
+                other = context_logits(np.array([bare]))[0]
+                logits = other + (cfg_scale + 1) * (logits - other)
+                passes += 1
+            p = softmax(logits)
+            ranked = sorted(left, key=lambda i: (-p[i].max(), i))
+            if tau is None:
+                chosen = ranked[:count]
+            else:
+                chosen = [i for i in ranked if p[i].max() >= tau] or ranked[:1]
+            for i in chosen:
+                x[i] = int(p[i].argmax())
+            left = [i for i in left if x[i] == MASK]
+    return x, passes
+
+
+@pytest.mark.parametrize(
+    ("steps", "block_len", "cfg_scale"),
+    [(12, 12, 0.0), (5, 12, 0.0), (6, 4, 0.0), (12, 4, 0.0), (6, 12, 1.5), (30, 6, 0.0)],
+)
+def test_llada_is_the_published_loop_when_greedy(steps, block_len, cfg_scale):
+    prompts = np.random.default_rng(9).integers(0, V, (4, 4))
+    tokens = np.concatenate([prompts, np.full((4, 12), MASK)], axis=1)
+    rules = sampler("llada", steps=steps, block_len=block_len, cfg_scale=cfg_scale, temperature=0)
+    *_, last = stream(Recorder(), tokens, sampler=rules)
+    texts, passes = zip(*[plain_llada(p, 12, steps, block_len, cfg_scale) for p in prompts], strict=True)
+    assert last.tokens.tolist() == [list(map(int, text)) for text in texts]
+    assert last.nfe == passes[0]
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.3, 0.6, 1.0])
+def test_llada_with_a_threshold_is_fast_dllm_when_greedy(tau):
+    prompt = np.array([3, 1, 4, 1])
+    tokens = np.concatenate([prompt, np.full(12, MASK)])[None]
+    *_, last = stream(
+        Recorder(), tokens, sampler=sampler("llada", confidence_threshold=tau, block_len=6, temperature=0)
+    )
+    text, passes = plain_llada(prompt, 12, 12, 6, tau=tau)
+    assert (last.tokens[0].tolist(), last.nfe) == (list(map(int, text)), passes)
+
+
+# --- what reaches the denoiser ------------------------------------------------------------------------------------
+
+
+def test_guidance_is_one_call_of_twice_the_rows_that_counts_two():
+    denoiser, tokens = Recorder(), blank_canvas("prompt", ONE_WINDOW, 2)
+    frames = list(stream(denoiser, tokens, sampler=sampler("llada", steps=3, cfg_scale=2.0)))
+    assert [len(batch) for batch, _, _ in denoiser.calls] == [4] * 3
+    assert frames[-1].nfe == 6
+    batch = denoiser.calls[1][0]
+    assert (batch[2:, :5] == MASK).all()
+    assert np.array_equal(batch[:2, 5:], batch[2:, 5:])
+
+
+def test_guidance_without_a_prompt_costs_nothing_and_changes_nothing():
+    tokens = blank_canvas("nothing", ONE_WINDOW)
+    plain, guided = [
+        list(stream(Recorder(), tokens, sampler=sampler("ancestral", cfg_scale=w)))[-1] for w in (0.0, 2.0)
+    ]
+    assert np.array_equal(plain.tokens, guided.tokens)
+    assert plain.nfe == guided.nfe
+
+
+def test_time_is_the_masked_fraction_of_the_canvas():
+    denoiser = Recorder(time_conditioned=True, context_len=4)
+    tokens = blank_canvas("prompt", ONE_WINDOW)
+    frames = list(stream(denoiser, tokens, sampler=sampler("llada", steps=5)))
+    for frame, (_, t, _) in zip(frames, denoiser.calls, strict=False):
+        assert t == pytest.approx(frame.masked.sum(axis=1) / (WINDOW - 4))
+    denoiser = Recorder()
+    list(stream(denoiser, tokens, sampler=sampler("llada", steps=5)))
+    assert all(t is None for _, t, _ in denoiser.calls)
+
+
+def test_a_window_sees_its_overlap_and_not_what_lies_before():
+    denoiser, tokens = Recorder(context_len=6), blank_canvas("nothing", 26, 1)
+    *_, last = stream(denoiser, tokens, sampler=sampler("llada-random", steps=1))
+    windows = [batch[0] for batch, _, _ in denoiser.calls]
+    assert len(windows) == 2
+    assert np.array_equal(windows[1][:6], last.tokens[0, 10:16])  # context_len is the overlap of such a model
+    assert (windows[1][6:] == MASK).all()
+
+
+def test_what_is_banned_is_never_written():
+    banned = np.zeros(V, dtype=bool)
+    banned[3:] = True
+    denoiser = Recorder(banned=banned)
+    *_, last = stream(denoiser, blank_canvas("nothing", ONE_WINDOW, 50), sampler=sampler("ancestral", temperature=1e6))
+    assert set(np.unique(last.tokens)) == {0, 1, 2}
+
+
+def test_a_mask_id_inside_the_head_is_never_written():
+    denoiser = FunctionDenoiser(
+        lambda x: np.where(np.arange(4) == 2, 9.0, 0.0) * np.ones((*x.shape, 1)), 4, 8, mask_id=2
+    )
+    *_, last = stream(denoiser, np.full((20, 8), 2), sampler=sampler("llada"))
+    assert set(np.unique(last.tokens)) == {0, 1, 3}
+
+
+def test_frozen_says_what_is_given_where_data_holds_the_mask_id():
+    denoiser = FunctionDenoiser(lambda x: np.zeros((*x.shape, 4)), 4, 6, mask_id=0)
+    tokens = np.array([[0, 1, 0, 0, 2, 0]])
+    frozen = np.array([[True, True, False, False, True, False]])
+    frames = list(stream(denoiser, tokens, frozen=frozen, sampler=sampler("first-hitting")))
+    assert frames[0].masked.tolist() == [[False, False, True, True, False, True]]
+    assert frames[-1].tokens[0, [0, 1, 4]].tolist() == [0, 1, 2]
+    assert (frames[-1].tokens[0, [2, 3, 5]] > 0).all()
+
+
+def test_renoise_writes_anew_what_is_neither_blank_nor_frozen():
+    tokens = np.zeros((40, 8), dtype=int)
+    frozen = np.zeros((40, 8), dtype=bool)
+    frozen[:, :4] = True
+    denoiser = FunctionDenoiser(lambda x: np.zeros((*x.shape, 5)), 5, 8)
+    *_, last = stream(denoiser, tokens, frozen=frozen, sampler=sampler("renoise", steps=4))
+    assert (last.tokens[:, :4] == 0).all()
+    assert (last.tokens[:, 4:] != 0).mean() > 0.6
+
+
+def test_a_canvas_without_blanks_is_shown_once():
+    denoiser = Recorder()
+    frames = list(stream(denoiser, np.zeros((2, 5), dtype=int), sampler=sampler("ancestral")))
+    assert (len(frames), len(denoiser.calls)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (np.zeros(5, dtype=int), "a canvas is a non-empty"),
+        (np.zeros((0, 5), dtype=int), "a canvas is a non-empty"),
+        (np.zeros((1, 5)), "a canvas is a non-empty"),
+        (np.array([[0, 1, 12]]), "token 12 at row 0, position 2 is not one of the 11 known"),
+        (np.array([[0, -1, 2]]), "token -1 at row 0, position 1"),
+    ],
+)
+def test_a_canvas_that_cannot_be_used_is_refused_before_the_first_frame(tokens, message):
+    with pytest.raises(UserError, match=message):
+        stream(Recorder(), tokens, sampler=sampler("ancestral"))
+
+
+def test_an_overlap_that_fills_the_window_is_refused():
+    with pytest.raises(ConfigError, match="overlap=16 leaves nothing to write in the denoiser's window of 16"):
+        stream(Recorder(), blank_canvas("nothing", SLIDING), sampler=sampler("ancestral", overlap=16))
+    stream(Recorder(), blank_canvas("nothing", ONE_WINDOW), sampler=sampler("ancestral", overlap=16))
+
+
+def test_too_few_steps_for_the_blocks_are_refused_before_the_first_pass():
+    with pytest.raises(ConfigError, match="steps=2 cannot fill 4 blocks"):
+        stream(Recorder(), blank_canvas("nothing", ONE_WINDOW), sampler=sampler("llada", steps=2, block_len=4))
