@@ -31,7 +31,7 @@ def context_logits(tokens):
 
 
 class Recorder:
-    """A denoiser that keeps what it was asked."""
+    """A denoiser that keeps what it was asked, and answers with the arrays of an engine."""
 
     def __init__(self, **settings):
         self.inner = FunctionDenoiser(context_logits, V, WINDOW, **settings)
@@ -43,7 +43,8 @@ class Recorder:
     def forward(self, tokens, *, t=None, rows=None, **rest):
         assert not rest
         self.calls.append((tokens.copy(), t, rows))
-        return self.inner.forward(tokens, t=t, rows=rows)
+        logits, cache = self.inner.forward(tokens, t=t, rows=rows)
+        return self.xp.asarray(logits), cache
 
 
 def blank_canvas(kind, length, rows=3):
@@ -105,6 +106,23 @@ def test_a_seed_gives_the_same_text_again_and_another_seed_another(combination, 
     assert np.array_equal(texts[0], texts[1])
     if combination.temperature > 0:
         assert not np.array_equal(texts[0], texts[2])
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.8, "top_p": 0.9, "top_k_tokens": 4}, {"cfg_scale": 1.0}])
+def test_every_engine_writes_the_same_text(combination, settings):
+    torch = pytest.importorskip("torch")
+    from tzd.engines.torch.arrays import TorchArrays
+
+    rules, tokens = dataclasses.replace(combination, **settings), blank_canvas("prompt", SLIDING)
+    banned = np.arange(V) == 4
+    frames = [
+        list(stream(Recorder(banned=banned, **engine), tokens, sampler=rules, seed=4))
+        for engine in ({}, {"xp": TorchArrays(torch.device("cpu"))})
+    ]
+    for one, other in zip(*frames, strict=True):
+        assert np.array_equal(one.tokens, other.tokens)
+        assert one.confidence == pytest.approx(other.confidence)
+        assert one.nfe == other.nfe
 
 
 @pytest.mark.parametrize("length", [ONE_WINDOW, SLIDING])

@@ -1,9 +1,11 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from tzd.errors import ConfigError
 from tzd.sampling import Sampler, descriptions, sampler, settings_of
+from tzd.sampling.presets import COMMON, PRESETS
 
 NAMES = ["ancestral", "first-hitting", "llada", "llada-random", "smdm-greedy", "top-k", "threshold", "renoise"]
 
@@ -73,3 +75,13 @@ def test_bad_settings_are_one_clear_line(name, settings, message):
 def test_a_combination_that_means_nothing_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         Sampler(**settings)
+
+
+def test_the_documentation_lists_the_presets_as_they_are():
+    page = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text(encoding="utf-8")
+    for name, preset in PRESETS.items():
+        rules = preset.sampler
+        own = ", ".join(f"`{key}={getattr(rules, key)}`" for key in preset.settings) or "–"
+        cells = [f"`{name}`", rules.order, rules.count, rules.remask or "–", own, f"{rules.temperature:g}"]
+        assert f"| {' | '.join(cells)} |" in page
+    assert all(f"`{key}`" in page for key in COMMON)
