@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def test_eval_scores_the_validation_split_of_a_corpus(trained: Path, tzd: Run, m
     from tzd.corpus import Corpus
 
     corpus = Corpus.from_text("markov", TEXT)
-    monkeypatch.setattr("tzd.corpus.open_corpus", lambda name, **_: corpus)
+    monkeypatch.setattr("tzd.cli.eval.open_corpus", lambda name, **_: corpus)
     for split in ("validation", "test"):
         flags = [] if split == "validation" else ["--split", split]
         first = tzd("eval", trained, "--data", "markov", "--draws", 1, *flags).stdout.splitlines()[0]
@@ -121,6 +122,14 @@ def test_eval_scores_the_validation_split_of_a_corpus(trained: Path, tzd: Run, m
 def test_a_converted_checkpoint_writes_the_same_text(trained: Path, tzd: Run, tmp_path: Path):
     assert tzd("convert", trained, "copy").stdout == "wrote copy\n"
     assert tzd("sample", "copy", *QUICK).stdout == tzd("sample", trained, *QUICK).stdout
+
+
+def test_sampling_imports_no_trainer(trained: Path):
+    code = "import sys; from tzd.cli import main; code = main(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    command = [sys.executable, "-c", code, "sample", str(trained), *map(str, QUICK)]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
+    assert "torch" in modules
+    assert not {"lightning", "hydra", "matplotlib", "transformers", "pooch", "rich"}.intersection(modules)
 
 
 def on_a_terminal(*arguments: object, **environment: str) -> str:

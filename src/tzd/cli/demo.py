@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -42,12 +43,13 @@ def run(args: argparse.Namespace) -> int:
     model = load(checkpoint)
     out = writing.write(model, stream(model, length=config.data.block_size, seed=args.seed), quiet=args.quiet)
 
+    run = shlex.quote(str(folder))
     print(f"\ncheckpoint  {checkpoint}\npicture     {picture}")
     print(
         "\nWhat to try next:\n"
-        f"  tzd sample {folder} --prompt 'The ' --length 500\n"
-        f"  tzd infill {folder} 'the value of the ________ is returned'\n"
-        f"  tzd eval {folder} --data pydocs\n"
+        f"  tzd sample {run} --prompt 'The ' --length 500\n"
+        f"  tzd infill {run} 'the value of the ________ is returned'\n"
+        f"  tzd eval {run} --data pydocs\n"
         "  tzd train data=shakespeare model=small"
     )
     if args.json:

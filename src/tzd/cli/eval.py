@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
+from tzd.corpus import SPLITS, Lookup, corpora, open_corpus
+from tzd.corpus.files import read_text
 from tzd.errors import UserError, nearest
-
-SPLITS = ("train", "validation", "test")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,13 +46,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _text(args: argparse.Namespace) -> tuple[str, str]:
     """What is scored, and its text."""
-    from tzd.corpus import Lookup, corpora, open_corpus
-    from tzd.corpus.files import read_text
-
     known = [name for name in corpora() if name != "text"]
     if args.data in known:
         split = args.split or "validation"
-        corpus = open_corpus(args.data, data_dir=args.data_dir, progress=True)
+        corpus = open_corpus(args.data, data_dir=args.data_dir, progress=sys.stderr.isatty())
         return f"{split} split of {args.data}", corpus.splits[split]
     file = Lookup(data_dir=args.data_dir).find(args.data)
     if file is None or not file.is_file():
