@@ -7,15 +7,18 @@ import numpy as np
 from tzd.config import RunConfig
 from tzd.corpus import Tokenizer
 from tzd.diffusion.denoiser import Denoiser
-from tzd.sampling import sampler, stream
+from tzd.sampling import Sampler, sampler, stream
 
 _LONGEST = 256  # tokens; enough to judge by, and short beside a validation
 
 
-def validation_samples(config: RunConfig, tokenizer: Tokenizer, denoiser: Denoiser) -> list[str]:
-    """One text per temperature in `model.val_temperatures`, with the sampler that the configuration names.
+def validation_samplers(config: RunConfig) -> list[Sampler]:
+    """The sampler that the configuration names, once per temperature in `model.val_temperatures`.
 
     `model.sampling_repo`, `generation_num_steps` and `generation_block_size` decide where they are given.
+
+    Raises:
+        ConfigError: the sampler is unknown, has no such setting, or the value is impossible.
     """
     model, settings = config.model, dict(config.sampler)
     name = settings.pop("name")
@@ -25,10 +28,14 @@ def validation_samples(config: RunConfig, tokenizer: Tokenizer, denoiser: Denois
         settings["steps"] = model.generation_num_steps
     if model.generation_block_size is not None:
         settings["block_len"] = model.generation_block_size
+    return [sampler(name, **{**settings, "temperature": temperature}) for temperature in model.val_temperatures]
+
+
+def validation_samples(config: RunConfig, tokenizer: Tokenizer, denoiser: Denoiser) -> list[str]:
+    """A text by each of `validation_samplers`."""
     canvas = np.full((1, min(denoiser.seq_len, _LONGEST)), denoiser.mask_id, dtype=np.int32)
     texts = []
-    for temperature in model.val_temperatures:
-        rule = sampler(name, **{**settings, "temperature": temperature})
+    for rule in validation_samplers(config):
         *_, last = stream(denoiser, canvas, sampler=rule, seed=config.seed)
         texts.append(tokenizer.decode(last.tokens[0]))
     return texts

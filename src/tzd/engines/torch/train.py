@@ -12,10 +12,12 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from tzd.checkpoint import RunFolder
 from tzd.config import RunConfig, TrainingSettings
+from tzd.engines.samples import validation_samplers
 from tzd.engines.torch.callbacks import Course, Leave
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
@@ -101,7 +103,8 @@ def _trainer(settings: TrainingSettings) -> L.Trainer:
             enable_model_summary=False,
             logger=False,
         )
-    except (ValueError, RuntimeError, TypeError) as error:  # Lightning's own words about an impossible combination
+    # Lightning's own words about an impossible combination
+    except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         raise ConfigError(
             f"training.accelerator, devices, strategy or precision: {str(error).splitlines()[0]}"
         ) from error
@@ -152,6 +155,8 @@ def train(
         Interrupted: a signal stopped the run, after it was saved.
         TzdError: the loss is not finite, a folder cannot be written, or the configuration does not fit.
     """
+    if config.training.val_generation_freq:
+        validation_samplers(config)  # says now what it would say at the first validation
     with quiet():
         trainer = _trainer(config.training)
         task = make_task(config, world=trainer.world_size, progress=True)
@@ -193,5 +198,5 @@ def _fit(
     finally:
         for logger in loggers:
             logger.close()
-    if leave.received is not None:
+    if leave.received is not None and course.step < task.total_steps:
         raise Interrupted(f"stopped at step {course.step}; go on with training.resume={run.path}", leave.received)
