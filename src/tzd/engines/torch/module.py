@@ -41,7 +41,7 @@ class DiffusionModule(L.LightningModule):
         self.grad_norm = torch.zeros(())
         self.average: dict[str, Tensor] = {}
         if task.config.training.ema_decay:
-            self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
+            self.average = {name: p.detach().clone() for name, p in self.named_weights().items()}
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of this process's rows, scaled so that their mean over processes and accumulation is the batch's."""
@@ -97,8 +97,9 @@ class DiffusionModule(L.LightningModule):
         """Steps, then moves the averages."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.average:
-            decay = ema_decay_at(self.global_step - 1, self.task.config.training.ema_decay)
-            parameters = dict(self.network.named_parameters())
+            # the step is counted once this returns: it is still the index of the one just taken
+            decay = ema_decay_at(self.global_step, self.task.config.training.ema_decay)
+            parameters = self.named_weights()
             averages = list(self.average.values())
             torch._foreach_lerp_(averages, [parameters[name].detach() for name in self.average], 1.0 - decay)
 
@@ -107,8 +108,13 @@ class DiffusionModule(L.LightningModule):
         checkpoint["average"] = dict(self.average)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the averages back."""
-        self.average = dict(checkpoint["average"])
+        """Takes the averages back; they begin with the weights where none were kept."""
+        kept, weights = checkpoint["average"], checkpoint["state_dict"]
+        self.average = kept or {name: weights[f"network.{name}"].clone() for name in self.average}
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Every parameter by its name; one that is shared has several."""
+        return dict(self.network.named_parameters(remove_duplicate=False))
 
     def weights(self) -> dict[str, Tensor]:
         """What is validated and saved: the averages where they are kept, else the weights."""
