@@ -28,7 +28,7 @@ from tzd.training.task import Task
 @contextmanager
 def averaged(module: DiffusionModule) -> Iterator[None]:
     """The network with its averages in place of its weights, where averages are kept."""
-    parameters = dict(module.network.named_parameters())
+    parameters = module.named_weights()
     kept = {name: parameters[name].detach().clone() for name in module.average}
     with torch.no_grad():
         for name, value in module.average.items():
@@ -57,7 +57,7 @@ class Course(L.Callback):
         self.saved_step = -1
         self.validations = 0
         self.best = math.inf
-        self.losses = 0  # forward passes since the last row of metrics, and the sum of their losses
+        self.losses = 0  # steps since the last row of metrics, and the sum of their losses
         self.loss_sum: torch.Tensor | float = 0.0
         self.seconds = 0.0  # of training, without validation, before the last row of metrics
         self.clock = 0.0
@@ -91,10 +91,10 @@ class Course(L.Callback):
     ) -> None:
         """Counts the loss; after an optimizer step, does what is due."""
         assert isinstance(module, DiffusionModule)
-        self.loss_sum = self.loss_sum + outputs["loss"].detach()
-        self.losses += 1
+        self.loss_sum = self.loss_sum + outputs["loss"].detach()  # divided by the passes that a step accumulates
         if trainer.global_step == self.step:
             return  # still accumulating
+        self.losses += 1
         self.step = trainer.global_step
         last = self.step >= self.task.total_steps
         if last or self.step == 1 or self.step % self.task.config.training.log_every_n_steps == 0:
@@ -156,16 +156,13 @@ class Course(L.Callback):
             texts = validation_samples(self.task.config, self.task.tokenizer, denoiser) if due else []
         self.validations += bool(self.step)
         self.best = min(self.best, bound.nats_per_token)
-        self.checkpoint_io.validation = {
+        numbers = {
             "nats_per_token": bound.nats_per_token,
             "stderr": bound.stderr,
-            "bits_per_char": bound.bits_per_char or math.nan,
+            "bits_per_char": math.nan if bound.bits_per_char is None else bound.bits_per_char,
         }
-        self._record(
-            val_nats_per_token=bound.nats_per_token,
-            val_stderr=bound.stderr,
-            val_bits_per_char=bound.bits_per_char or math.nan,
-        )
+        self.checkpoint_io.validation = {k: None if math.isnan(v) else v for k, v in numbers.items()}  # JSON has no NaN
+        self._record(**{f"val_{name}": value for name, value in numbers.items()})
         for logger in self.loggers:
             if texts:
                 logger.log_samples(self.step, texts)
