@@ -34,6 +34,13 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
+def _align(loops: dict[str, Any], passes: int) -> None:
+    """Sets Lightning's count of forward passes to what whole steps take, also where that number was another before."""
+    for count in ("total", "current"):
+        progress = loops["fit_loop"]["epoch_loop.batch_progress"][count]
+        progress.update(dict.fromkeys(progress, passes))
+
+
 class TzdCheckpointIO(CheckpointIO):
     """Writes what Lightning hands over as a tzd checkpoint, and reads it back.
 
@@ -43,7 +50,7 @@ class TzdCheckpointIO(CheckpointIO):
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.validation: dict[str, float] = {}  # the last measurement; it goes with the weights it measures
+        self.validation: dict[str, float | None] = {}  # the last measurement; it goes with the weights it measures
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint folder, atomically."""
@@ -72,6 +79,7 @@ class TzdCheckpointIO(CheckpointIO):
         weights = {name: torch.from_numpy(np.array(a)) for name, a in checkpoint.weights.items()}
         raw = state.pop("raw")
         state["average"] = {name: weights[name] for name in raw}
+        _align(state["loops"], state["global_step"] * self.task.config.training.gradient_accumulation_steps)
         state["state_dict"] = {_PREFIX + name: value for name, value in {**weights, **raw}.items()}
         state["pytorch-lightning_version"] = "2.0.0"  # the layout of `loops` is that of Lightning 2
         return state
