@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ class TorchDenoiser:
     """Implements `tzd.diffusion.denoiser.Denoiser`; see there for the attributes.
 
     Args:
-        network: takes (tokens, t, positions, attention, rows) and returns logits; it is used in evaluation mode.
+        network: takes tokens, and those of t, positions, attention and rows that its `forward` names, and returns
+            logits; it is used in evaluation mode.
         config: its architecture.
         context_len: length of the prefix that training never masked.
         device: where it computes; the network is moved there.
@@ -64,6 +66,7 @@ class TorchDenoiser:
         self.time_conditioned = config.time_steps > 0
         self.banned = np.arange(config.vocab_size) == config.mask_id if config.mask_id < config.vocab_size else None
         self._autocast = autocast
+        self._takes = inspect.signature(network.forward).parameters
 
     def forward(
         self,
@@ -87,16 +90,25 @@ class TorchDenoiser:
         self.network.eval()
         try:
             with torch.inference_mode(), self._precision():
-                logits = self.network.forward(  # not __call__: a network compiled for training runs eagerly here
+                logits = self._logits(
                     self.xp.asarray(tokens.astype(np.int64)),
-                    t=time,
-                    positions=move(positions),
-                    attention=move(attention),
-                    rows=move(rows),
+                    {"t": time, "positions": move(positions), "attention": move(attention), "rows": move(rows)},
                 )
             return logits.float(), None
         finally:
             self.network.train(was_training)
+
+    def _logits(self, tokens: Tensor, inputs: dict[str, Tensor | None]) -> Tensor:
+        given = {name: value for name, value in inputs.items() if value is not None}
+        rows = None if "rows" in self._takes else given.pop("rows", None)
+        own = type(self.network).__name__
+        if missing := [name for name in given if name not in self._takes]:
+            raise UserError(f"{own}.forward has no argument '{missing[0]}', which is needed here")
+        logits = self.network.forward(tokens, **given)  # not __call__: what is compiled for training runs eagerly here
+        if logits.shape[-1] != self.vocab_size:
+            shape = tuple(logits.shape)
+            raise UserError(f"{own} returns logits of shape {shape}; the vocabulary has {self.vocab_size} tokens")
+        return logits if rows is None else logits.flatten(0, -2)[rows]
 
     def _time(self, t: np.ndarray | None, tokens: np.ndarray) -> Tensor:
         """Rows of the time embedding, one for each row of tokens or one for all."""
