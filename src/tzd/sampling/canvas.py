@@ -14,7 +14,7 @@ class Frame:
     """What a sampler shows after a step. All arrays are the reader's own.
 
     Attributes:
-        step: number of the step; 0 is the canvas as it was given. Steps that change nothing are not shown.
+        step: number of the step; 0 is the canvas as it was given. Steps without a denoiser pass are not shown.
         tokens: (B, T) int32, with the denoiser's `mask_id` at the blanks.
         masked: (B, T) bool, the blanks.
         revealed: (B, T) bool, what this step wrote.
@@ -101,8 +101,9 @@ class Canvas:
         self.confidence[rows, columns] = 0
         self.masked[rows, columns] = True
 
-    def window(self, values: np.ndarray, begin: np.ndarray, width: int) -> np.ndarray:
-        """`values` (B, T), one of the canvas's own arrays, from `begin` (B,) on. Returns (B, width)."""
-        if width == values.shape[1]:  # everything is in the window: no copy
-            return values
-        return np.take_along_axis(values, begin[:, None] + np.arange(width), axis=1)
+
+def window(values: np.ndarray, begin: np.ndarray, width: int) -> np.ndarray:
+    """`values` (B, T) from column `begin` (B,) on. Returns (B, width)."""
+    if width == values.shape[1]:  # everything is in the window: no copy
+        return values
+    return np.take_along_axis(values, begin[:, None] + np.arange(width), axis=1)

@@ -84,9 +84,7 @@ REMASK: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def remasked(at: Moment, sampler: Sampler) -> np.ndarray:
-    """The written positions that the step takes back. Returns (B, W) bool."""
-    if sampler.remask is None:
-        return np.zeros_like(at.written)
+    """The written positions that a sampler which remasks takes back. Returns (B, W) bool."""
     sigma = _sigma(*_alphas(at, sampler), sampler)
     return (at.position_draws < sigma[:, None]) & at.written  # `binomial` reads these draws at the blanks only
 

@@ -9,7 +9,7 @@ import numpy as np
 from tzd.diffusion.denoiser import Denoiser
 from tzd.errors import ConfigError
 from tzd.sampling.blocks import Cursor, Plan, make_plan
-from tzd.sampling.canvas import Canvas, Frame
+from tzd.sampling.canvas import Canvas, Frame, window
 from tzd.sampling.draw import propose
 from tzd.sampling.guide import guided_logits
 from tzd.sampling.keep import COUNTS, SCORE_COUNTS, best, remasked
@@ -75,8 +75,9 @@ def _frames(denoiser: Denoiser, canvas: Canvas, plan: Plan, width: int, sampler:
 
 
 def _moment(canvas: Canvas, cursor: Cursor, seed: int) -> Moment:
-    masked = canvas.window(canvas.masked, cursor.begin, cursor.block.shape[1])
-    frozen = canvas.window(canvas.frozen, cursor.begin, cursor.block.shape[1])
+    width = cursor.block.shape[1]
+    masked = window(canvas.masked, cursor.begin, width)
+    frozen = window(canvas.frozen, cursor.begin, width)
     blank = masked & cursor.block
     written = cursor.block & ~(masked | frozen)
     left = blank.sum(axis=1)
@@ -102,8 +103,8 @@ def _reveal(
         return rows, columns
 
     width = at.blank.shape[1]
-    tokens = canvas.window(canvas.tokens, cursor.begin, width)
-    frozen = canvas.window(canvas.frozen, cursor.begin, width)
+    tokens = window(canvas.tokens, cursor.begin, width)
+    frozen = window(canvas.frozen, cursor.begin, width)
     logits, calls = guided_logits(denoiser, tokens, frozen, ask, sampler.cfg_scale)
     canvas.nfe += calls
     candidates = propose(
