@@ -1,0 +1,18 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_shakespeare() -> Path:
+    """The file, from $TZD_DATA_DIR or a folder of corpora beside the checkout; tests that need it skip without it."""
+    folder = Path(os.environ.get("TZD_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
+    file = folder / "tiny_shakespeare.txt"
+    if not file.is_file():
+        pytest.skip("Tiny Shakespeare is not here: set TZD_DATA_DIR to the folder that holds it")
+    return file

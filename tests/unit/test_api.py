@@ -1,0 +1,100 @@
+"""The public face, on models whose answers are known."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tzd
+from tzd.errors import ConfigError, UserError
+
+V, L = 4, 12
+
+
+def certain(text: np.ndarray) -> tzd.Model:
+    """A model that is sure of one text."""
+
+    def logits(tokens: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(np.where(np.arange(V) == text[: tokens.shape[1], None], 30.0, 0.0), (*tokens.shape, V))
+
+    return tzd.from_function(logits, vocab_size=V, seq_len=L)
+
+
+TEXT = np.arange(L) % V
+
+
+def test_from_function_makes_a_model_with_mask_one_past_the_vocabulary() -> None:
+    model = certain(TEXT)
+    assert (model.mask_id, model.engine, model.tokenizer) == (V, "numpy", None)
+    assert model.logits(np.full((2, 3), V)).shape == (2, 3, V)
+    assert model.logits(np.full(3, V)).shape == (1, 3, V)
+
+
+@pytest.mark.parametrize("name", list(tzd.samplers()))
+def test_every_sampler_writes_what_a_certain_model_knows(name: str) -> None:
+    out = tzd.sample(certain(TEXT), length=L, sampler=name, batch_size=3, seed=5)
+    np.testing.assert_array_equal(out.tokens, np.repeat(TEXT[None], 3, axis=0))
+    assert out.tokens.dtype == np.int32
+    assert 1 <= out.nfe <= 128
+    assert out.text == []
+
+
+def test_a_prompt_of_tokens_is_kept_and_length_counts_new_tokens() -> None:
+    prompt = np.array([[3, 3], [2, 1]])
+    out = tzd.sample(certain(TEXT), length=5, prompt=prompt, sampler="first-hitting")
+    np.testing.assert_array_equal(out.tokens[:, :2], prompt)
+    np.testing.assert_array_equal(out.tokens[:, 2:], np.repeat(TEXT[None, 2:7], 2, axis=0))
+    assert out.nfe == 5
+
+
+def test_stream_ends_in_what_sample_returns() -> None:
+    model = tzd.from_function(lambda x: np.zeros((*x.shape, V)), vocab_size=V, seq_len=L)
+    *_, last = tzd.stream(model, length=9, seed=3, steps=4)
+    out = tzd.sample(model, length=9, seed=3, steps=4)
+    np.testing.assert_array_equal(last.tokens, out.tokens)
+    assert last.nfe == out.nfe <= 4
+    assert (tzd.sample(model, length=9, seed=4, steps=4).tokens != out.tokens).any()
+
+
+def test_nelbo_of_tokens() -> None:
+    uniform = tzd.from_function(lambda x: np.zeros((*x.shape, V)), vocab_size=V, seq_len=L)
+    bound = tzd.nelbo(uniform, np.zeros(30, int))
+    assert (bound.tokens, bound.sequences) == (30, 3)
+    assert bound.nats_per_token == pytest.approx(math.log(V))
+    assert bound.bits_per_char is None
+    assert tzd.nelbo(certain(TEXT), TEXT[None]).nats_per_token == pytest.approx(0.0, abs=1e-9)
+
+
+def test_log_likelihood_of_tokens() -> None:
+    uniform = tzd.from_function(lambda x: np.zeros((*x.shape, V)), vocab_size=V, seq_len=L)
+    assert tzd.log_likelihood(uniform, np.array([1]), np.array([2, 3])) == pytest.approx(-2 * math.log(V))
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"length": 0}, "length must be at least 1, not 0"),
+        ({"length": -5}, "length must be at least 1, not -5"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"temperature": -1.0}, "temperature must be 0"),
+        ({"sampler": "lada"}, r"unknown sampler 'lada' \(did you mean 'llada'\?\)"),
+        ({"stepz": 3}, r"has no setting 'stepz' \(did you mean 'steps'\?\)"),
+        ({"prompt": np.array([[9]])}, r"the prompt has tokens outside 0..3"),
+        ({"prompt": "text"}, "no tokenizer"),
+    ],
+)
+def test_an_impossible_request_is_one_clear_line(request_: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        tzd.sample(certain(TEXT), **request_)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_engine_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"unknown engine 'troch' \(did you mean 'torch'\?\)"):
+        tzd.train({"engine": {"name": "troch"}})
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'sampel'"):
+        tzd.sampel  # noqa: B018
