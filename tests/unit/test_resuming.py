@@ -1,0 +1,207 @@
+"""Runs that are stopped, go on, or go wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from torch import Tensor
+
+import tzd
+from runs import TEXT, assert_same_weights, rows, send_at, train, weights
+from tzd.checkpoint import RunFolder, read_checkpoint
+from tzd.engines.torch.module import weighted_cross_entropy
+from tzd.errors import ConfigError, Interrupted, TzdError
+from tzd.training.records import read_metrics
+from tzd.training.task import Task
+
+
+def test_a_run_that_was_stopped_three_times_equals_one_that_never_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "model.dropout": 0.2,
+        "training.max_steps": 14,
+        "training.eval_interval": 5,
+        "training.log_every_n_steps": 3,
+        "training.val_generation_freq": 2,
+        "training.gradient_accumulation_steps": 2,
+        "training.ema_decay": 0.9,
+        "data.batch_size": 4,
+    }
+    whole = train(tmp_path / "whole", changes)
+    steps = np.random.default_rng().choice(np.arange(1, 13), 3, replace=False)
+    stops = list(zip(sorted(steps.tolist()), (signal.SIGTERM, signal.SIGINT, signal.SIGTERM), strict=True))
+    for step, number in stops:
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(Interrupted, match=r"go on with training\.resume=") as stopped,
+        ):
+            send_at(patch, step, number)
+            train(tmp_path / "parts", changes)
+        assert stopped.value.exit_code == 128 + number
+        changes = {**changes, "training.resume": True}
+    parts = train(tmp_path / "parts", changes)
+    assert parts.path == tmp_path / "parts" / "run", stops
+    assert_same_weights(whole, parts)
+    assert rows(whole) == rows(parts), stops
+    assert (whole.path / "samples.txt").read_text() == (parts.path / "samples.txt").read_text() != ""
+    ours, theirs = (load_file(run.resolve("last") / "training_state.safetensors") for run in (whole, parts))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert whole.steps() == parts.steps(), stops
+
+
+def test_more_steps_may_be_asked_for_on_resuming(tmp_path: Path) -> None:
+    steady = {"training.lr_schedule": "constant"}
+    straight = train(tmp_path / "straight", {**steady, "training.max_steps": 9})
+    train(tmp_path / "extended", steady)
+    extended = train(tmp_path / "extended", {**steady, "training.max_steps": 9, "training.resume": True})
+    assert_same_weights(straight, extended)
+    assert rows(straight) == rows(extended)
+
+
+def test_the_settings_given_on_resuming_count(tmp_path: Path) -> None:
+    steady = {"training.lr_schedule": "constant", "training.warmup_steps": 0}
+    train(tmp_path, steady)
+    changes = {**steady, "training.max_steps": 8, "training.resume": True, "model.lr": 1e-4}
+    run = train(tmp_path, {**changes, "training.muon_lr": 0.0, "training.weight_decay": 0.5})
+    lr = {int(row["step"]): float(row["lr"]) for row in rows(run) if row["lr"]}
+    assert lr == {**dict.fromkeys(range(1, 7), 3e-3), 7: 1e-4, 8: 1e-4}
+    groups = read_checkpoint(run.resolve("last")).training_state()["optimizer_states"][0]["param_groups"]
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.0, 0.5), (1e-4, 0.5)]
+
+
+def test_another_accumulation_on_resuming_keeps_whole_batches(tmp_path: Path) -> None:
+    steady = {"training.lr_schedule": "constant", "training.optimizer": "adamw", "training.precision": "64-true"}
+    straight = train(tmp_path / "straight", {**steady, "training.max_steps": 9})
+    train(tmp_path / "changed", {**steady, "training.max_steps": 3})
+    halves = {"data.batch_size": 4, "training.gradient_accumulation_steps": 2}
+    changed = train(tmp_path / "changed", {**steady, **halves, "training.max_steps": 9, "training.resume": True})
+    for name, value in weights(straight).items():
+        np.testing.assert_allclose(weights(changed)[name], value, atol=1e-5, err_msg=name)
+
+
+def test_averages_may_begin_on_resuming(tmp_path: Path) -> None:
+    train(tmp_path)
+    run = train(tmp_path, {"training.ema_decay": 0.5, "training.max_steps": 8, "training.resume": True})
+    raw = read_checkpoint(run.resolve("last")).training_state()["raw"]
+    assert raw and any((weights(run)[name] != value).any() for name, value in raw.items())
+
+
+def test_a_signal_in_the_last_step_ends_a_run_that_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Task.validate
+
+    def validate(self: Task, denoiser: Any) -> Any:
+        if denoiser.network.head.weight.any():  # not the one before training
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, denoiser)
+
+    monkeypatch.setattr(Task, "validate", validate)
+    run = train(tmp_path, {"training.eval_interval": 6})
+    assert run.resolve("last") == run.checkpoint_path(6)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model.n_embd": 32}, "model n_embd=16, not 32"),
+        ({"objective.name": "pooled"}, "diffusion name=nelbo, not pooled"),
+        ({"seed": 7}, "another seed"),
+        ({"training.max_steps": 6}, "is at step 6 of 6: raise training.max_steps"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    run = train(tmp_path)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != "lock"}
+    with pytest.raises(ConfigError, match=message):
+        train(tmp_path, {"training.max_steps": 9, "training.resume": True, **change})
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != "lock"}
+
+
+def test_a_run_is_not_resumed_on_another_text(tmp_path: Path) -> None:
+    run = train(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT + "apple ")
+    with pytest.raises(ConfigError, match="another corpus_sha256"):
+        train(tmp_path, {"training.max_steps": 9, "training.resume": str(run.path)})
+
+
+def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no run 'run'"):
+        train(tmp_path, {"training.resume": True})
+    with pytest.raises(ConfigError, match="is no folder"):
+        train(tmp_path, {"training.resume": str(tmp_path / "nowhere")})
+
+
+# --- going wrong -------------------------------------------------------------------------------------------------
+
+
+def spoil_from(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Makes the loss of every batch from a step on not a number."""
+    original = weighted_cross_entropy
+    at = [0]
+
+    def spoiled(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        at[0] += 1
+        return original(logits, targets, weight) * (float("nan") if at[0] > step else 1.0)
+
+    monkeypatch.setattr("tzd.engines.torch.module.weighted_cross_entropy", spoiled)
+
+
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    log_every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_from(monkeypatch, 4)
+    with pytest.raises(TzdError, match=r"the loss is nan at step \d; the last good checkpoint is .*step-00000003") as e:
+        train(tmp_path, {"training.log_every_n_steps": log_every})
+    assert e.value.exit_code == 1
+    run = RunFolder(tmp_path / "run")
+    assert run.steps() == [3] and run.resolve("last") == run.resolve("best")
+    assert tzd.load(run.path).logits(np.zeros((1, 24), int)).isfinite().all()
+    monkeypatch.undo()
+    resumed = train(tmp_path, {"training.resume": True})  # the folder is free, and the run can go on
+    assert resumed.resolve("last") == run.checkpoint_path(6)
+
+
+def test_a_run_that_was_spoiled_is_not_saved_on_leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil_from(monkeypatch, 1)
+    send_at(monkeypatch, 2)
+    with pytest.raises(TzdError, match=r"the loss is nan at step \d; no checkpoint was written yet"):
+        train(tmp_path, {"training.log_every_n_steps": 100})
+    assert RunFolder(tmp_path / "run").steps() == []
+
+
+def test_a_single_validation_window_and_mask_have_no_standard_error(tmp_path: Path) -> None:
+    run = train(tmp_path, {"training.val_windows": 1, "training.val_draws": 1})
+    assert np.isnan(read_metrics(run.path)["val_stderr"][-1])
+    assert np.isfinite(read_metrics(run.path)["val_nats_per_token"][-1])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"engine.name": "torhc"}, "unknown engine 'torhc' .did you mean 'torch'"),
+        ({"training.precision": "16-mixd"}, "training.*precision.*16-mixd"),
+        ({"training.strategy": "dpp"}, "training.*strategy.*dpp"),
+        ({"training.accelerator": "abacus"}, "training.accelerator.*abacus"),
+        ({"training.devices": "many"}, "training.*devices"),
+        ({"training.devices": 0}, "training.*devices"),
+        ({"logger.kind": "cvs"}, "unknown logger.kind 'cvs' .did you mean 'csv'"),
+        ({"sampler": {"name": "ancestrl"}}, "ancestrl.*did you mean 'ancestral'"),
+        ({"sampler": {"name": "ancestral", "stepz": 3}}, "stepz"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_before_anything_is_written(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        train(tmp_path, {"training.val_generation_freq": 1, **change})
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
