@@ -24,8 +24,8 @@ check: $(READY)  ## layout, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(READY)  ## measure against a plain baseline
-	$(BIN)/python -m benchmarks
+bench: $(READY)  ## measure against a plain baseline (ARGS="training --rounds 3" picks)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 $(READY): pyproject.toml $(filter .uv/%,$(UV))
 	$(UV) sync --all-extras

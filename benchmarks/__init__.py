@@ -1,0 +1,1 @@
+"""What Tiny Zero Diffusion costs, measured against a plain baseline on the same machine in the same run."""

@@ -1,0 +1,58 @@
+"""python -m benchmarks [startup] [training] [--rounds N] [--steps N] [--json PATH]."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import startup, training
+
+
+def machine() -> dict[str, Any]:
+    """What the figures hold for."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="*", metavar="WHAT", help="startup, training; all, if nothing is named")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--steps", type=int, default=6, help="optimizer steps of a turn, two or more")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
+    args = parser.parse_args()
+    measures: dict[str, tuple[Callable[[], Any], Callable[[Any], Table]]] = {
+        "startup": (lambda: startup.measure(args.rounds), startup.table),
+        "training": (lambda: training.measure(args.rounds, args.steps), training.table),
+    }
+    if unknown := set(args.what) - set(measures):
+        parser.error(f"unknown: {', '.join(sorted(unknown))} (known: {', '.join(measures)})")
+    if args.rounds < 1 or args.steps < 2:
+        parser.error("--rounds must be at least 1, --steps at least 2")
+    results: dict[str, Any] = {"machine": machine()}
+    for name in args.what or measures:
+        measure, table = measures[name]
+        results[name] = measure()
+        Console(width=120).print(table(results[name]))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

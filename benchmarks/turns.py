@@ -1,0 +1,113 @@
+"""Measuring in turns: contenders live in processes of their own and compute one at a time, A B C A B C ...
+
+What a machine does beside the benchmark then falls on all of them alike, and each has its own peak of memory. A worker
+says a JSON object per line on standard output, and goes on when it hears a line on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+
+Numbers = Mapping[str, float]
+
+
+def say(**numbers: float) -> None:
+    """A worker's line."""
+    print(json.dumps(numbers), flush=True)
+
+
+def hear() -> None:
+    """A worker waits until it is its turn."""
+    if not sys.stdin.readline():
+        sys.exit("the benchmark has ended")
+
+
+def peak_memory() -> float:
+    """Most memory that this process has held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def serve(turn: Callable[[], Numbers], rounds: int, **ready: float) -> None:
+    """A worker's whole life: it says that it is ready, takes its turns, and leaves."""
+    say(**ready)
+    for _ in range(rounds):
+        hear()
+        say(**turn())
+    hear()
+    say(peak_mib=peak_memory())
+
+
+class Worker:
+    """The measuring side of a worker; it ends with its `with` block.
+
+    Args:
+        name: what is measured.
+        arguments: of `python -m`.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the worker
+        command = [sys.executable, "-m", *arguments]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._log, text=True, bufsize=1)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._process:  # closes its input, upon which it leaves
+            self._log.close()
+
+    def listen(self) -> Numbers:
+        """Waits for the next that it says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._log.seek(0)
+            sys.exit(f"the worker '{self.name}' failed:\n{self._log.read().decode(errors='replace')}")
+        return json.loads(line)
+
+    def turn(self) -> Numbers:
+        """Has it compute once, or leave after its last turn."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died; listening says of what
+            self._process.stdin.write("go\n")
+        return self.listen()
+
+
+def in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[Numbers]]:
+    """Starts workers one after another, then gives each its turn in every round.
+
+    Args:
+        commands: a name for each worker, and its arguments of `python -m`.
+        rounds: turns of each.
+
+    Returns:
+        For each worker: what it said when it was ready, in each round, and at the end.
+    """
+    said: dict[str, list[Numbers]] = {}
+    with ExitStack() as stack:
+        workers = []
+        for name, arguments in commands.items():
+            progress(f"{name}: warming up")
+            workers.append(stack.enter_context(Worker(name, [*arguments, str(rounds)])))
+            said[name] = [workers[-1].listen()]
+        for number in range(1, rounds + 2):
+            for worker in workers:
+                progress(f"round {number} of {rounds}: {worker.name}" if number <= rounds else "")
+                said[worker.name].append(worker.turn())
+    return said
+
+
+def progress(line: str) -> None:
+    """Shows what is being done, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{line:<60}\r", end="", file=sys.stderr)
