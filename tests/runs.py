@@ -24,6 +24,7 @@ TEXT = "".join(WORDS[i] for i in np.random.default_rng(0).integers(0, 4, 1500))
 SMALL: dict[str, dict[str, Any]] = {
     "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 24, "lr": 3e-3},
     "data": {"name": "text", "batch_size": 8, "block_size": 24},
+    "objective": {"name": "nelbo"},
     "training": {
         "max_steps": 6,
         "warmup_steps": 2,
