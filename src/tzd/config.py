@@ -474,7 +474,8 @@ class RunConfig:
         )
         require(
             self.objective.context_len < self.data.block_size,
-            f"objective.context_len={self.objective.context_len} leaves nothing of data.block_size={self.data.block_size}",
+            f"objective.context_len={self.objective.context_len} leaves nothing of"
+            f" data.block_size={self.data.block_size}",
         )
 
     @property

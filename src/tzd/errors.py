@@ -34,7 +34,7 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, of another shape or of a newer format."""
 
 
-class Interrupted(TzdError):
+class InterruptedRunError(TzdError):
     """A signal ended a run in good order.
 
     Args:

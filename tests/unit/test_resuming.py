@@ -16,7 +16,7 @@ import tzd
 from runs import TEXT, assert_same_weights, rows, send_at, train, weights
 from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.engines.torch.module import weighted_cross_entropy
-from tzd.errors import ConfigError, Interrupted, TzdError
+from tzd.errors import ConfigError, InterruptedRunError, TzdError
 from tzd.training.records import read_metrics
 from tzd.training.task import Task
 
@@ -40,7 +40,7 @@ def test_a_run_that_was_stopped_three_times_equals_one_that_never_was(
     for step, number in stops:
         with (
             monkeypatch.context() as patch,
-            pytest.raises(Interrupted, match=r"go on with training\.resume=") as stopped,
+            pytest.raises(InterruptedRunError, match=r"go on with training\.resume=") as stopped,
         ):
             send_at(patch, step, number)
             train(tmp_path / "parts", changes)

@@ -23,7 +23,7 @@ from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
 from tzd.engines.torch.denoiser import build
 from tzd.engines.torch.module import DiffusionModule
-from tzd.errors import ConfigError, Interrupted
+from tzd.errors import ConfigError, InterruptedRunError
 from tzd.randomness import integer
 from tzd.training.records import Logger
 from tzd.training.task import Task, make_task
@@ -152,7 +152,7 @@ def train(
         The run's folder.
 
     Raises:
-        Interrupted: a signal stopped the run, after it was saved.
+        InterruptedRunError: a signal stopped the run, after it was saved.
         TzdError: the loss is not finite, a folder cannot be written, or the configuration does not fit.
     """
     if config.training.val_generation_freq:
@@ -199,4 +199,6 @@ def _fit(
         for logger in loggers:
             logger.close()
     if leave.received is not None and course.step < task.total_steps:
-        raise Interrupted(f"stopped at step {course.step}; go on with training.resume={run.path}", leave.received)
+        raise InterruptedRunError(
+            f"stopped at step {course.step}; go on with training.resume={run.path}", leave.received
+        )
