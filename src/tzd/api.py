@@ -12,12 +12,13 @@ import numpy as np
 from tzd.arrays import Array
 from tzd.checkpoint import Checkpoint, RunFolder, read_checkpoint, write_checkpoint
 from tzd.checkpoint.layout import CONFIG
-from tzd.config import ObjectiveSettings, RunConfig, TinyConfig, from_mapping, model_config, run_config
+from tzd.config import ObjectiveSettings, RunConfig, TinyConfig, model_config, run_config
 from tzd.corpus import Tokenizer, evaluation_windows, load_tokenizer
 from tzd.diffusion import likelihood
 from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
 from tzd.engines import engine_module
 from tzd.errors import CheckpointError, UserError
+from tzd.mapping import from_mapping
 from tzd.sampling import Frame, descriptions
 from tzd.sampling import sampler as make_sampler
 from tzd.sampling import stream as stream_canvas

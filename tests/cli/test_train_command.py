@@ -10,9 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 from running import Run
 
-from tzd.config import RunConfig, to_mapping
+from tzd.config import RunConfig
 from tzd.configs import GROUPS, as_yaml, compose, options, sweep
 from tzd.errors import ConfigError
+from tzd.mapping import to_mapping
 from tzd.sampling import settings_of
 
 ROOT = Path(__file__).parent.parent.parent

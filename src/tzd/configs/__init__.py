@@ -22,9 +22,10 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from tzd.config import RunConfig, run_config, to_mapping
+from tzd.config import RunConfig, run_config
 from tzd.configs.messages import one_line
 from tzd.errors import ConfigError, UserError
+from tzd.mapping import to_mapping
 from tzd.sampling import descriptions, sampler, settings_of
 
 GROUPS = ("model", "data", "tokenizer", "objective", "training", "engine", "logger")

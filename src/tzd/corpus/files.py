@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tzd.config import require
 from tzd.errors import CorpusError, TzdError
+from tzd.mapping import require
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 import tzd.corpus.tokenizers
-from tzd.config import TokenizerSettings, require
+from tzd.config import TokenizerSettings
 from tzd.corpus.corpus import Corpus
 from tzd.errors import CheckpointError, ConfigError, CorpusError, nearest
+from tzd.mapping import require
 
 FILE = "tokenizer.json"  # what a tokenizer that needs a file calls it
 

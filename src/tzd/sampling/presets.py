@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tzd.config import from_mapping, require, to_mapping
 from tzd.diffusion.schedule import SCHEDULES
 from tzd.errors import ConfigError, nearest
+from tzd.mapping import from_mapping, require, to_mapping
 from tzd.sampling.keep import BUDGETED, COUNTS, REMASK, SCORE_COUNTS
 from tzd.sampling.scores import FREE_ORDERS, ORDERS, TOKEN_ORDER
 

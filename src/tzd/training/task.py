@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tzd.config import RunConfig, TinyConfig, to_mapping
+from tzd.config import RunConfig, TinyConfig
 from tzd.corpus import Corpus, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
 from tzd.diffusion.denoiser import Denoiser
 from tzd.diffusion.likelihood import Nelbo, nelbo
 from tzd.diffusion.objective import Noised, Objective
 from tzd.errors import ConfigError
+from tzd.mapping import to_mapping
 from tzd.version import VERSION
 
 

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from tzd.config import require
 from tzd.corpus.corpus import Corpus, Source
 from tzd.corpus.files import Lookup
+from tzd.mapping import require
 from tzd.randomness import uniforms
 
 DESCRIPTION = "a Markov chain over five letters, its entropy known exactly (generated)"

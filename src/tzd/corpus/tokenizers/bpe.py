@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tzd.config import TokenizerSettings, require
+from tzd.config import TokenizerSettings
 from tzd.corpus.corpus import Corpus
 from tzd.corpus.tokenizer import Kind, utf8
 from tzd.corpus.tokenizers._library import LibraryTokenizer, chunks, load_library
+from tzd.mapping import require
 
 
 def _make(settings: TokenizerSettings, corpus: Corpus) -> LibraryTokenizer:
