@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tzd.viewers.terminal import MASK, Grid, can_show, printable, watch
+from tzd.viewers.terminal import MASK, Grid, can_show, watch
 
 TEXT = "First Citizen:\nBefore we proceed any further,\thear me speak.\n"
 
@@ -87,9 +87,6 @@ def test_pieces_of_any_width_get_cells_of_one_width(columns: int):
 
 
 def test_no_control_character_reaches_the_terminal():
-    text = "a\x1b[31mb\x07\x00\x7f\x9b"
-    assert printable(text) == "a␛[31mb␇␀␡\N{REPLACEMENT CHARACTER}"
-    assert printable("a\n\tb\r") == "a\n\tb␍"
     codes = np.arange(128)[None]
     console = terminal(width=200, no_color=True)
     list(watch([frame(codes, np.zeros_like(codes, dtype=bool))], Characters(), console))

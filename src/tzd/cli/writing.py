@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from tzd.printable import printable
 from tzd.sampling import descriptions, settings_of
 
 if TYPE_CHECKING:
@@ -83,11 +84,7 @@ def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool =
 
 def safe(text: str) -> str:
     """`text` as it can be printed: on a terminal, control characters become signs."""
-    if not sys.stdout.isatty():
-        return text
-    from tzd.viewers.terminal import printable
-
-    return printable(text)
+    return printable(text) if sys.stdout.isatty() else text
 
 
 def literal(text: str) -> Any:

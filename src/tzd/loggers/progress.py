@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tzd.printable import printable
+
 
 class ProgressLogger:
     """Implements `tzd.training.records.Logger` for a person who watches.
@@ -60,7 +62,7 @@ class ProgressLogger:
     def log_samples(self, step: int, texts: Sequence[str]) -> None:
         """Prints what the model writes by now."""
         for text in texts:
-            self.console.print(Panel(Text(text), title=f"a sample at step {step}", title_align="left"))
+            self.console.print(Panel(Text(printable(text)), title=f"a sample at step {step}", title_align="left"))
 
     def close(self) -> None:
         """Ends the bar."""

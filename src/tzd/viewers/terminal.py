@@ -17,6 +17,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from tzd.printable import printable
+
 if TYPE_CHECKING:
     from tzd.corpus import Tokenizer
     from tzd.sampling import Frame
@@ -26,16 +28,9 @@ WIDEST_CELL = 8  # longer pieces of text are cut, in the live view only
 FRAMES_PER_SECOND = 30.0
 SMALLEST = (20, 4)  # columns and rows below which there is no live view
 
-_SIGNS = {ord("\n"): "⏎", ord("\t"): "⇥", 0x7F: "␡", **{c: chr(0x2400 + c) for c in range(32) if c not in (9, 10)}}
 _STYLES = ("dim", "bold", "red", "yellow", "green", "")  # [MASK], given, then by rising confidence
 _CONFIDENCE = (0.3, 0.6, 0.9)
 _FRESH = len(_STYLES)  # added to a style's number
-
-
-def printable(text: str, keep: str = "\n\t") -> str:
-    """`text` with control characters, but for those in `keep`, as signs: a terminal obeys none of them."""
-    signs = {code: sign for code, sign in _SIGNS.items() if chr(code) not in keep}
-    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text.translate(signs))
 
 
 def can_show(console: Console) -> bool:
