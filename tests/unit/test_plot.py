@@ -21,9 +21,9 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_svg_shows_both_curves_with_their_units(run: Path):
+def test_an_svg_shows_both_curves_and_a_unit_where_it_is_known(run: Path):
     picture = plot_run(run, run / "loss.svg").read_text()
-    for words in ("a-run", "optimizer steps", "training objective (nats)", "validation NELBO (bits per character)"):
+    for words in ("a-run", "optimizer steps", "training objective", "validation NELBO (bits per character)"):
         assert f"<!-- {words} -->" in picture
 
 

@@ -36,7 +36,7 @@ def plot_run(folder: Path, out: Path) -> Path:
     left, right = figure.subplots(1, 2)
     figure.suptitle(folder.name)
     _line(left, metrics["step"], metrics["loss"], "tab:blue", "")
-    left.set(xlabel="optimizer steps", ylabel="training objective (nats)")
+    left.set(xlabel="optimizer steps", ylabel="training objective")  # no unit: pooled is no bound in nats
     _line(right, metrics["step"], metrics["val_bits_per_char"], "tab:orange", "o")
     right.set(xlabel="optimizer steps", ylabel="validation NELBO (bits per character)")
     for axes in (left, right):
