@@ -24,6 +24,7 @@ from tzd.sampling import sampler as make_sampler
 from tzd.sampling import stream as stream_canvas
 
 Prompt = str | Sequence[str] | np.ndarray
+OTHERS_WEIGHTS = (".npz", ".pt", ".pth", ".safetensors", ".ckpt")  # endings of files; a checkpoint is a folder
 
 
 @dataclass(frozen=True)
@@ -318,6 +319,11 @@ def convert(source: str | Path, destination: str | Path) -> Path:
         destination: a folder that does not exist yet.
     """
     destination = Path(destination)
+    if destination.suffix.lower() in OTHERS_WEIGHTS:
+        raise UserError(
+            f"cannot write {destination}: a tzd checkpoint is a folder, and the only format written; "
+            f"name one without '{destination.suffix}'"
+        )
     if destination.exists():
         raise UserError(f"{destination} exists already: choose another name")
     checkpoint = read_checkpoint(Path(source))
