@@ -270,10 +270,14 @@ def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, see
     else:
         tokens = np.asarray(text_or_tokens)
     groups = [tokens] if tokens.ndim == 2 else evaluation_windows(tokens, model.denoiser.seq_len)
-    characters = None
-    if model.tokenizer is not None:
-        context = model.denoiser.context_len
-        characters = sum(len(model.decode(row[context:])) for group in groups for row in group)
+    context = model.denoiser.context_len
+    if isinstance(text_or_tokens, str) and not context:
+        characters: int | None = len(text_or_tokens)
+    elif model.tokenizer is None:
+        characters = None
+    else:  # a row of tokens is decoded in one piece: a window's border may lie within a character
+        scored = [tokens] if tokens.ndim == 1 and not context else [row[context:] for group in groups for row in group]
+        characters = sum(len(model.decode(row)) for row in scored)
     return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters)
 
 

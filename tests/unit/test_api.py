@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import tzd
+from tzd.config import TokenizerSettings
+from tzd.corpus import Corpus, Tokenizer, make_tokenizer
+from tzd.diffusion.denoiser import FunctionDenoiser
 from tzd.errors import ConfigError, UserError
 
 V, L = 4, 12
@@ -63,6 +66,38 @@ def test_nelbo_of_tokens() -> None:
     assert bound.nats_per_token == pytest.approx(math.log(V))
     assert bound.bits_per_char is None
     assert tzd.nelbo(certain(TEXT), TEXT[None]).nats_per_token == pytest.approx(0.0, abs=1e-9)
+
+
+JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたか頓と見当がつかぬ。" * 9
+
+
+def tokenizer(kind: str) -> Tokenizer:
+    settings = TokenizerSettings(kind, vocab_size=300 if kind == "bpe" else None)
+    return make_tokenizer(settings, Corpus.from_text("neko", JAPANESE))
+
+
+def uniform_with(tokenizer: Tokenizer, context_len: int = 0, seq_len: int = 8) -> tzd.Model:
+    """A model without preferences; its windows of 8 bytes end within characters of 3."""
+    size = tokenizer.vocab_size
+    logits = FunctionDenoiser(lambda x: np.zeros((*x.shape, size)), size, seq_len, size, context_len=context_len)
+    return tzd.Model(logits, tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+def test_bits_per_char_counts_a_character_once_that_two_windows_share(kind: str) -> None:
+    model = uniform_with(tokenizer(kind))
+    tokens = model.encode(JAPANESE)
+    bits = len(tokens) * math.log2(model.denoiser.vocab_size) / len(JAPANESE)
+    for given in (JAPANESE, tokens):
+        bound = tzd.nelbo(model, given)
+        assert bound.bits_per_char == pytest.approx(bits)
+        assert bound.nats_per_token * bound.tokens / len(JAPANESE) / math.log(2) == pytest.approx(bits)
+
+
+def test_bits_per_char_with_a_context_counts_only_what_is_scored() -> None:
+    bound = tzd.nelbo(uniform_with(tokenizer("byte"), context_len=3), "abcdefgh" * 4)
+    assert bound.tokens == 4 * 5
+    assert bound.bits_per_char == pytest.approx(8)
 
 
 def test_log_likelihood_of_tokens() -> None:
