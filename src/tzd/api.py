@@ -23,7 +23,7 @@ from tzd.sampling import Frame, descriptions
 from tzd.sampling import sampler as make_sampler
 from tzd.sampling import stream as stream_canvas
 
-Prompt = str | Sequence[str] | np.ndarray
+Prompt = str | Sequence[str] | Sequence[Sequence[int]] | np.ndarray
 OTHERS_WEIGHTS = (".npz", ".pt", ".pth", ".safetensors", ".ckpt")  # endings of files; a checkpoint is a folder
 
 
@@ -152,7 +152,8 @@ def stream(
     Args:
         model: what `load` returned.
         length: number of new tokens per row; beyond the model's window the text is written in connected windows.
-        prompt: what each row begins with: a text, a list of texts of equal length, or (B, P) tokens.
+        prompt: what each row begins with: a text, a list of texts of equal length, or (B, P) tokens, an array or
+            nested lists.
         sampler: a name; see `samplers`.
         batch_size: rows, where the prompt does not say.
         seed: of every draw.
@@ -162,7 +163,10 @@ def stream(
         UserError: a setting that the sampler does not have, a value out of its range, or an impossible prompt.
     """
     rule = make_sampler(sampler, **settings)
-    return stream_canvas(model.denoiser, _canvas(model, prompt, length, batch_size), sampler=rule, seed=seed)
+    rows = _prompt_rows(model, prompt, _whole("batch_size", batch_size, 1))
+    blank = np.full((len(rows), _whole("length", length, 1)), model.mask_id, np.int32)
+    canvas = np.concatenate([rows, blank], axis=1)
+    return stream_canvas(model.denoiser, canvas, sampler=rule, seed=_whole("seed", seed, 0))
 
 
 def sample(model: Model, **request: Any) -> Sample:
@@ -217,8 +221,8 @@ def infill_stream(
     rule = make_sampler(sampler, **settings)
     pieces = [np.append(model.encode(part), model.mask_id) for part in text.split(mask)]
     row = np.concatenate(pieces)[:-1].astype(np.int32)
-    canvas = np.repeat(row[None], _positive("batch_size", batch_size), axis=0)
-    return stream_canvas(model.denoiser, canvas, sampler=rule, seed=seed)
+    canvas = np.repeat(row[None], _whole("batch_size", batch_size, 1), axis=0)
+    return stream_canvas(model.denoiser, canvas, sampler=rule, seed=_whole("seed", seed, 0))
 
 
 def finished(model: Model, frames: Iterator[Frame]) -> Sample:
@@ -228,29 +232,37 @@ def finished(model: Model, frames: Iterator[Frame]) -> Sample:
     return Sample(text, last.tokens, last.nfe)
 
 
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise UserError(f"{name} must be at least 1, not {value}")
-    return value
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number, of Python or NumPy, that is not too small."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise UserError(f"{name} must be a whole number, not {value!r}")
+    if value < least:
+        raise UserError(f"{name} must be at least {least}, not {value}")
+    return int(value)
 
 
-def _canvas(model: Model, prompt: Prompt, length: int, batch_size: int) -> np.ndarray:
-    """(B, P + length) int32: the prompt, then [MASK]."""
-    _positive("length", length)
+def _prompt_rows(model: Model, prompt: Prompt, batch_size: int) -> np.ndarray:
+    """(B, P) int32."""
     if isinstance(prompt, str):
-        given = model.encode(prompt) if prompt else np.zeros(0, np.int32)
-        rows = np.repeat(given[None], _positive("batch_size", batch_size), axis=0)
-    elif isinstance(prompt, np.ndarray):
-        rows = np.atleast_2d(prompt)
-        if rows.size and (rows.min() < 0 or rows.max() >= model.denoiser.vocab_size):
-            raise UserError(f"the prompt has tokens outside 0..{model.denoiser.vocab_size - 1}")
-    else:
-        encoded = [model.encode(text) for text in prompt]
-        if len({len(tokens) for tokens in encoded}) != 1:
-            raise UserError("the prompts of one batch must be of equal length, in tokens; sample them one by one")
-        rows = np.stack(encoded)
-    blank = np.full((len(rows), length), model.mask_id)
-    return np.concatenate([rows, blank], axis=1).astype(np.int32)
+        row = model.encode(prompt) if prompt else np.zeros(0, np.int32)
+        return np.repeat(row[None], batch_size, axis=0)
+    given: Any = prompt
+    if isinstance(prompt, Sequence) and all(isinstance(text, str) for text in prompt):
+        given = [model.encode(str(text)) for text in prompt]
+    try:
+        rows = np.atleast_2d(given)
+    except ValueError as error:
+        raise UserError(
+            "the prompts of one batch must be of equal length, in tokens; sample them one by one"
+        ) from error
+    if rows.dtype.kind not in "iu" or rows.ndim != 2 or not len(rows):
+        raise UserError(
+            "a prompt is a text, a list of texts, or whole numbers (B, P); "
+            f"it cannot be {rows.dtype} of shape {rows.shape}"
+        )
+    if rows.size and (rows.min() < 0 or rows.max() >= model.denoiser.vocab_size):
+        raise UserError(f"the prompt has tokens outside 0..{model.denoiser.vocab_size - 1}")
+    return rows.astype(np.int32)
 
 
 def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, seed: int = 0) -> likelihood.Nelbo:
@@ -278,6 +290,7 @@ def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, see
     else:  # a row of tokens is decoded in one piece: a window's border may lie within a character
         scored = [tokens] if tokens.ndim == 1 and not context else [row[context:] for group in groups for row in group]
         characters = sum(len(model.decode(row)) for row in scored)
+    seed = _whole("seed", seed, 0)
     return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters)
 
 
@@ -286,7 +299,7 @@ def log_likelihood(
 ) -> float:
     """A lower bound on log p(answer | prompt), in nats. See `tzd.diffusion.likelihood.log_likelihood`."""
     given, scored = (model.encode(x) if isinstance(x, str) else np.asarray(x) for x in (prompt, answer))
-    return likelihood.log_likelihood(model.denoiser, given, scored, draws=draws, seed=seed)
+    return likelihood.log_likelihood(model.denoiser, given, scored, draws=draws, seed=_whole("seed", seed, 0))
 
 
 def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: Any = None) -> Path:
@@ -303,6 +316,8 @@ def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: 
     """
     from tzd.loggers import run_loggers
 
+    if isinstance(config, str):
+        raise UserError(f"train takes a list of overrides, not a text: {config.split()}")
     if isinstance(config, Mapping):
         config = run_config(config)
     elif not isinstance(config, RunConfig):

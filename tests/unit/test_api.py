@@ -117,12 +117,46 @@ def test_log_likelihood_of_tokens() -> None:
         ({"stepz": 3}, r"has no setting 'stepz' \(did you mean 'steps'\?\)"),
         ({"prompt": np.array([[9]])}, r"the prompt has tokens outside 0..3"),
         ({"prompt": "text"}, "no tokenizer"),
+        ({"prompt": np.array([[0.0, 1.5]])}, r"whole numbers \(B, P\); it cannot be float64 of shape \(1, 2\)"),
+        ({"prompt": [[0.0, 1.0]]}, "it cannot be float64"),
+        ({"prompt": []}, "a prompt is a text, a list of texts"),
+        ({"prompt": None}, "a prompt is a text, a list of texts"),
+        ({"prompt": [[0], [1, 2]]}, "must be of equal length"),
+        ({"prompt": [[0, 9]]}, r"the prompt has tokens outside 0..3"),
+        ({"length": 4.0}, r"length must be a whole number, not 4\.0"),
+        ({"batch_size": 2.0}, r"batch_size must be a whole number, not 2\.0"),
+        ({"batch_size": True}, "batch_size must be a whole number, not True"),
+        ({"seed": None}, "seed must be a whole number, not None"),
+        ({"seed": -1}, "seed must be at least 0, not -1"),
     ],
 )
 def test_an_impossible_request_is_one_clear_line(request_: dict, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         tzd.sample(certain(TEXT), **request_)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_and_prompts_may_be_those_of_numpy_or_lists() -> None:
+    out = tzd.sample(certain(TEXT), prompt=[[3, 3], [2, 1]], length=np.int64(5), seed=np.int64(7))
+    np.testing.assert_array_equal(out.tokens[:, :2], [[3, 3], [2, 1]])
+    same = tzd.sample(certain(TEXT), prompt=np.array([[3, 3], [2, 1]], np.uint8), length=5, seed=7)
+    np.testing.assert_array_equal(out.tokens, same.tokens)
+
+
+@pytest.mark.parametrize("seed", [None, -1, 0.5])
+def test_a_seed_that_is_none_is_one_clear_line_in_measures_too(seed: object) -> None:
+    model = certain(TEXT)
+    for measure in (
+        lambda: tzd.nelbo(model, TEXT, seed=seed),
+        lambda: tzd.log_likelihood(model, TEXT, TEXT, seed=seed),
+    ):
+        with pytest.raises(UserError, match="seed must be"):
+            measure()
+
+
+def test_a_run_given_as_a_text_is_an_error_that_shows_the_list() -> None:
+    with pytest.raises(UserError, match=r"a list of overrides, not a text: \['model=tiny', 'seed=3'\]"):
+        tzd.train("model=tiny seed=3")
 
 
 def test_an_unknown_engine_is_an_error() -> None:
