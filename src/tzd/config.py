@@ -85,6 +85,8 @@ class TinyConfig:
         return max(self.vocab_size, self.mask_id + 1)
 
 
+LR_SCHEDULES = ("constant", "cosine", "linear")
+
 MODEL_CONFIGS: dict[str, type[TinyConfig]] = {"tiny": TinyConfig}
 
 
@@ -111,7 +113,7 @@ class ModelSettings:
     Attributes:
         name: names the run's folder.
         lr: peak learning rate of AdamW.
-        val_temperatures: temperatures of the samples printed while training.
+        val_temperatures: temperatures of the samples printed while training; one sample at the sampler's own if None.
         generation_block_size: block length of those samples; the sampler's own if None.
         generation_num_steps: their number of steps; the sampler's own if None.
         sampling_repo: "llada" or "smdm" draws them by that system's rule; None leaves it to the group `sampler`.
@@ -129,14 +131,14 @@ class ModelSettings:
     rope_base: float = 10000.0
     time_steps: int = 0
     lr: float = 5e-3
-    val_temperatures: tuple[float, ...] = (1.0,)
+    val_temperatures: tuple[float, ...] | None = None
     generation_block_size: int | None = None
     generation_num_steps: int | None = None
     sampling_repo: str | None = None
 
     def __post_init__(self) -> None:
         require(self.lr > 0, f"model.lr must be positive, not {self.lr}")
-        require(all(v >= 0 for v in self.val_temperatures), "model.val_temperatures must not be negative")
+        require(all(v >= 0 for v in self.val_temperatures or ()), "model.val_temperatures must not be negative")
         require(
             self.sampling_repo in (None, "llada", "smdm"),
             f"model.sampling_repo must be llada, smdm or null, not '{self.sampling_repo}'",
@@ -234,10 +236,10 @@ class TrainingSettings:
         resume: true continues the latest run of this name; a path continues that run.
         save_dir: folder of the run folders.
         accelerator: Lightning's: auto, cpu, gpu, mps.
-        devices: Lightning's: auto, or how many.
+        devices: how many; auto is one.
         num_nodes: machines.
-        strategy: Lightning's: auto, ddp, fsdp.
-        precision: Lightning's: 32-true, bf16-mixed, ...; auto is bf16-mixed where the processor computes in it.
+        strategy: Lightning's; auto.
+        precision: 32-true (or 32), 64-true, bf16-mixed, or auto: bf16-mixed where the processor computes in it.
         compile: true, false, or "auto": where a compiler is at hand and the run is long enough to repay it.
         gradient_accumulation_steps: forward passes per optimizer step.
         optimizer: adamw, or muon (matrices by Muon, the rest by AdamW).
@@ -253,6 +255,7 @@ class TrainingSettings:
             none.
         eval_interval: steps between validations; None leaves it to `val_check_interval`.
         val_check_interval: as Lightning has it: a share of an epoch, or a number of steps.
+        checkpoint_interval: steps between checkpoints, beside the one of each validation.
         val_draws: masks per validation window; they are the same at every validation.
         val_windows: validation windows scored while training, spread evenly over the split; 0 takes them all.
         val_generation_freq: validations between printed samples; 0 prints none.
@@ -267,7 +270,7 @@ class TrainingSettings:
     devices: int | str = "auto"
     num_nodes: int = 1
     strategy: str = "auto"
-    precision: str = "auto"
+    precision: str | int = "auto"
     compile: bool | str = "auto"
     gradient_accumulation_steps: int = 1
     optimizer: str = "muon"
@@ -282,6 +285,7 @@ class TrainingSettings:
     ema_decay: float = 0.0
     eval_interval: int | None = None
     val_check_interval: int | float = 1.0
+    checkpoint_interval: int = 500
     val_draws: int = 4
     val_windows: int = 64
     val_generation_freq: int = 1
@@ -293,6 +297,7 @@ class TrainingSettings:
             "num_nodes",
             "gradient_accumulation_steps",
             "val_check_interval",
+            "checkpoint_interval",
             "log_every_n_steps",
             "val_draws",
         )
@@ -314,9 +319,14 @@ class TrainingSettings:
         for name in ("beta1", "beta2", "ema_decay"):
             require(0 <= getattr(self, name) < 1, f"training.{name} must lie in [0, 1), not {getattr(self, name)}")
         require(0 <= self.min_lr_ratio <= 1, f"training.min_lr_ratio must lie in [0, 1], not {self.min_lr_ratio}")
+        precisions = ("auto", "32-true", "32", "64-true", "bf16-mixed")
+        require(
+            str(self.precision) in precisions,
+            f"unknown training.precision '{self.precision}'{nearest(str(self.precision), precisions)}",
+        )
         for name, known in (
             ("optimizer", ("adamw", "muon")),
-            ("lr_schedule", ("constant", "cosine", "linear")),
+            ("lr_schedule", LR_SCHEDULES),
         ):
             value = getattr(self, name)
             require(value in known, f"unknown training.{name} '{value}'{nearest(value, known)}")

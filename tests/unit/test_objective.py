@@ -130,3 +130,12 @@ def test_shares_of_a_global_batch_average_to_its_loss() -> None:
 def test_an_unknown_objective_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown objective.name 'nelbo_tt' \(did you mean 'nelbo_t'\?\)"):
         Objective(replace(ObjectiveSettings(), name="nelbo_tt"))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "sine"])
+@pytest.mark.parametrize("name", list(OBJECTIVES))
+def test_the_time_of_a_row_is_its_masked_share_as_samplers_have_it(name: str, schedule: str) -> None:
+    tokens = np.zeros((32, 4000), np.int32)
+    objective = Objective(ObjectiveSettings(name=name, schedule=schedule))
+    noised = objective.noise(tokens, objective.maskable(tokens), mask_id=1, seed=0, step=0)
+    np.testing.assert_allclose(noised.t, (noised.x_t == 1).mean(axis=1), atol=0.04)

@@ -40,7 +40,7 @@ def test_a_run_that_was_stopped_three_times_equals_one_that_never_was(
     for step, number in stops:
         with (
             monkeypatch.context() as patch,
-            pytest.raises(InterruptedRunError, match=r"go on with training\.resume=") as stopped,
+            pytest.raises(InterruptedRunError, match=r"repeat the command with training\.resume=") as stopped,
         ):
             send_at(patch, step, number)
             train(tmp_path / "parts", changes)
@@ -108,12 +108,46 @@ def test_a_signal_in_the_last_step_ends_a_run_that_is_complete(tmp_path: Path, m
     assert run.resolve("last") == run.checkpoint_path(6)
 
 
+def test_a_signal_during_the_first_validation_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Task.validate
+
+    def validate(self: Task, denoiser: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, denoiser)
+
+    monkeypatch.setattr(Task, "validate", validate)
+    with pytest.raises(InterruptedRunError, match="stopped and saved at step 1") as stopped:
+        train(tmp_path)
+    assert stopped.value.exit_code == 130
+    monkeypatch.setattr(Task, "validate", original)
+    resumed = train(tmp_path, {"training.resume": True})
+    assert_same_weights(resumed, train(tmp_path / "straight"))
+
+
+def test_checkpoints_are_written_between_validations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    send_at(monkeypatch, 5, signal.SIGTERM)
+    with pytest.raises(InterruptedRunError):
+        train(tmp_path, {"training.eval_interval": 6, "training.checkpoint_interval": 2})
+    run = RunFolder(tmp_path / "run")
+    last = run.resolve("last")
+    assert last is not None and run.resolve("best") is None
+    assert read_checkpoint(last).config["provenance"]["validation"]["step"] == 0  # of the untrained model
+
+
+def test_a_folder_without_a_checkpoint_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="it holds no checkpoint"):
+        train(tmp_path, {"training.resume": str(tmp_path / "empty")})
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"model.n_embd": 32}, "model n_embd=16, not 32"),
         ({"objective.name": "pooled"}, "diffusion name=nelbo, not pooled"),
         ({"seed": 7}, "another seed"),
+        ({"training.optimizer": "adamw"}, "trained with training.optimizer=muon, whose state adamw cannot take"),
         ({"training.max_steps": 6}, "is at step 6 of 6: raise training.max_steps"),
     ],
 )

@@ -88,3 +88,11 @@ def test_workers_hand_out_the_batches_in_turn(tmp_path: Path, monkeypatch: pytes
     assert all(torch.equal(batch, halves[i % 2][i // 2]) for i, batch in enumerate(alone))
     whole = torch.from_numpy(task.noised(2).x_t)
     assert torch.equal(torch.cat(alone[:3]), whole.long())
+
+
+def test_bits_per_character_do_not_suffer_from_characters_cut_by_windows(tmp_path: Path) -> None:
+    config = config_in(tmp_path, {"tokenizer.name": "byte", "training.val_windows": 0})
+    (tmp_path / "text.txt").write_text("日本語の文章です。" * 400, encoding="utf-8")
+    task = make_task(config)
+    uniform = FunctionDenoiser(lambda x: np.zeros((*x.shape, 256)), 256, 24)
+    assert task.validate(uniform).bits_per_char == pytest.approx(3 * 8)  # three bytes a character, eight bits each

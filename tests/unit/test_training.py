@@ -15,9 +15,10 @@ import tzd
 from runs import SMALL, assert_same_weights, config_in, rows, train, weights
 from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.corpus.sources.markov import CHAIN
+from tzd.engines.samples import validation_samplers
 from tzd.engines.torch.denoiser import build
 from tzd.engines.torch.module import DiffusionModule, weighted_cross_entropy
-from tzd.errors import UserError
+from tzd.errors import ConfigError, UserError
 from tzd.randomness import integer
 from tzd.training.records import read_metrics, read_rows
 from tzd.training.task import make_task
@@ -199,3 +200,51 @@ def test_a_module_that_is_not_of_the_vocabularys_width_is_told_so_before_the_fir
     size = make_task(config).tokenizer.vocab_size
     with pytest.raises(UserError, match=rf"Own returns logits of shape \(.*, {size + 1}\); .* has {size} tokens"):
         tzd.train(config, denoiser=Own(size + 1))
+
+
+def test_a_run_that_never_gets_better_than_untrained_has_a_best_checkpoint(tmp_path: Path) -> None:
+    run = train(tmp_path, {"model.lr": 30.0, "training.warmup_steps": 0, "training.max_steps": 3})
+    values = [float(row["val_nats_per_token"]) for row in rows(run) if row["val_nats_per_token"]]
+    assert values[1] > values[0]
+    assert run.resolve("best") == run.checkpoint_path(3)
+
+
+def test_the_seconds_of_training_miss_no_step(tmp_path: Path) -> None:
+    run = train(tmp_path, {"training.log_every_n_steps": 4, "training.eval_interval": 3, "training.max_steps": 8})
+    speed = [row for row in read_rows(run.path / "metrics.csv") if row["tokens_per_second"]]
+    validated = [row for row in read_rows(run.path / "metrics.csv") if row["val_nats_per_token"]]
+    seconds = {int(row["step"]): float(row["seconds"]) for row in speed}
+    assert seconds[1] < float(validated[1]["seconds"]) < seconds[4] < float(validated[2]["seconds"]) < seconds[8]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"training.precision": "bf16-true"}, "unknown training.precision 'bf16-true'"),
+        ({"training.devices": 2}, "asks for 2 processes: this version trains in one"),
+    ],
+)
+def test_what_this_version_cannot_train_with_is_said(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(tmp_path, change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_compiler_a_run_is_eager_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    plain = train(tmp_path / "plain")
+    monkeypatch.setattr(torch, "compile", fail)
+    asked = train(tmp_path / "asked", {"training.compile": True})
+    assert "finds no working C++ compiler here" in capsys.readouterr().err
+    assert_same_weights(plain, asked)
+
+
+def test_samples_are_drawn_as_the_group_sampler_says(tmp_path: Path) -> None:
+    config = config_in(tmp_path, {"sampler.name": "threshold"})
+    assert [rule.temperature for rule in validation_samplers(config)] == [0.0]
+    config = config_in(tmp_path, {"model.val_temperatures": [0.5, 1.0]})
+    assert [rule.temperature for rule in validation_samplers(config)] == [0.5, 1.0]

@@ -98,7 +98,7 @@ def nelbo(
     *,
     draws: int = 8,
     seed: int = 0,
-    characters: int | None = None,
+    characters: float | None = None,
     batch_size: int = 32,
     share: tuple[int, int] = (0, 1),
     reduce: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -163,7 +163,7 @@ def _draw_nats(
     return -log_p.reshape(counts.shape) * (width - context) / counts
 
 
-def _summarise(nats: np.ndarray, lengths: np.ndarray, characters: int | None) -> Nelbo:
+def _summarise(nats: np.ndarray, lengths: np.ndarray, characters: float | None) -> Nelbo:
     sequences, draws = nats.shape
     per_sequence, tokens = nats.mean(axis=1), int(lengths.sum())
     per_token = float(per_sequence.sum() / tokens)

@@ -18,7 +18,7 @@ of `nelbo_t`. `pooled` is Tiny Diffusion's: it weighs noisy batches more, learns
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,8 @@ class Noised:
         x_0: (B, L) int, clean tokens.
         x_t: (B, L) int, the same with [MASK] where masked.
         weight: (B, L) float32, 0 where not masked.
-        t: (B,) float32, the time of each row: its masked fraction where counts are drawn, else the time drawn.
+        t: (B,) float32, the time of each row, as denoisers conditioned on it see it everywhere: the share of its
+            tokens that is masked, or is expected to be.
     """
 
     x_0: Array
@@ -77,31 +78,34 @@ def _per_token(draw: _Draw, weight: np.ndarray) -> np.ndarray:
 
 
 def _nelbo(draw: _Draw) -> _Masks:
-    masked = mask_by_probability(draw.maskable, 1.0 - draw.curve.alpha(draw.time), draw.u)
+    p = 1.0 - draw.curve.alpha(draw.time)
+    masked = mask_by_probability(draw.maskable, p, draw.u)
     count = masked.sum(axis=1)
     weight = np.zeros(len(count))
     for length in np.unique(draw.length):  # one table per distinct number of maskable tokens
         rows = draw.length == length
         weight[rows] = weight_by_count(draw.curve, int(length))[count[rows]]
-    return _Masks(masked, _per_token(draw, weight), draw.time)
+    return _Masks(masked, _per_token(draw, weight), p)
 
 
 def _nelbo_t(draw: _Draw) -> _Masks:
     t = T_MIN + (1.0 - T_MIN) * draw.time
-    masked = mask_by_probability(draw.maskable, 1.0 - draw.curve.alpha(t), draw.u)
-    return _Masks(masked, _per_token(draw, (1.0 - T_MIN) * draw.curve.weight(t)), t)
+    p = 1.0 - draw.curve.alpha(t)
+    masked = mask_by_probability(draw.maskable, p, draw.u)
+    return _Masks(masked, _per_token(draw, (1.0 - T_MIN) * draw.curve.weight(t)), p)
 
 
 def _exact_k(draw: _Draw) -> _Masks:
     count = np.minimum(1 + np.floor(draw.time * draw.length), draw.length).astype(np.int64)
     masked = mask_by_count(draw.maskable, count, draw.u)
     fraction = count / np.maximum(draw.length, 1)
-    return _Masks(masked, _per_token(draw, draw.length / np.maximum(count, 1)), draw.curve.inverse(1.0 - fraction))
+    return _Masks(masked, _per_token(draw, draw.length / np.maximum(count, 1)), fraction)
 
 
 def _pooled(draw: _Draw) -> _Masks:
-    masked = mask_by_probability(draw.maskable, 1.0 - draw.curve.alpha(draw.time), draw.u)
-    return _Masks(masked, np.full(len(masked), 1.0 / max(1, masked.sum())), draw.time)
+    p = 1.0 - draw.curve.alpha(draw.time)
+    masked = mask_by_probability(draw.maskable, p, draw.u)
+    return _Masks(masked, np.full(len(masked), 1.0 / max(1, masked.sum())), p)
 
 
 OBJECTIVES: dict[str, Callable[[_Draw], _Masks]] = {
@@ -180,8 +184,3 @@ class Objective:
             cross_entropy: (logits, x_0, weight) -> Σ weight · CE, on that engine.
         """
         return cross_entropy(forward(noised.x_t, noised.t), noised.x_0, noised.weight)
-
-
-def move(noised: Noised, to: Callable[[np.ndarray], Array]) -> Noised:
-    """The same batch with `to` applied to each of its arrays."""
-    return replace(noised, x_0=to(noised.x_0), x_t=to(noised.x_t), weight=to(noised.weight), t=to(noised.t))

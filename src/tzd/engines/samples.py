@@ -13,7 +13,7 @@ _LONGEST = 256  # tokens; enough to judge by, and short beside a validation
 
 
 def validation_samplers(config: RunConfig) -> list[Sampler]:
-    """The sampler that the configuration names, once per temperature in `model.val_temperatures`.
+    """The sampler that the configuration names, once per temperature in `model.val_temperatures`, if any.
 
     `model.sampling_repo`, `generation_num_steps` and `generation_block_size` decide where they are given.
 
@@ -21,13 +21,15 @@ def validation_samplers(config: RunConfig) -> list[Sampler]:
         ConfigError: the sampler is unknown, has no such setting, or the value is impossible.
     """
     model, settings = config.model, dict(config.sampler)
-    name = settings.pop("name")
+    name = settings.pop("name", "ancestral")
     if model.sampling_repo is not None:
         name, settings = {"llada": "llada", "smdm": "smdm-greedy"}[model.sampling_repo], {}
     if model.generation_num_steps is not None:
         settings["steps"] = model.generation_num_steps
     if model.generation_block_size is not None:
         settings["block_len"] = model.generation_block_size
+    if model.val_temperatures is None:
+        return [sampler(name, **settings)]
     return [sampler(name, **{**settings, "temperature": temperature}) for temperature in model.val_temperatures]
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
+from tzd.config import LR_SCHEDULES
 from tzd.errors import ConfigError, nearest
-
-LR_SCHEDULES = ("constant", "cosine", "linear")
 
 
 def learning_rate(step: int, *, total: int, warmup: int, kind: str, min_ratio: float) -> float:

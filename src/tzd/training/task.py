@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ class Task:
         tokenizer: text <-> tokens.
         windows: the training split, as an endless sequence of windows.
         validation: the windows that are scored while training, as `tzd.diffusion.likelihood.nelbo` takes them.
+        characters_per_token: of the validation split.
         model: the architecture, with the tokenizer's vocabulary.
         objective: what is masked and how it is weighted.
         world: number of processes.
@@ -39,6 +39,7 @@ class Task:
     tokenizer: Tokenizer
     windows: Windows
     validation: tuple[np.ndarray, ...]
+    characters_per_token: float
     model: TinyConfig
     objective: Objective
     world: int = 1
@@ -80,11 +81,15 @@ class Task:
             step=step,
         )
 
-    @cached_property
-    def validation_characters(self) -> int:
-        """Characters that the scored tokens of the validation windows stand for."""
+    @property
+    def validation_characters(self) -> float:
+        """Characters that the scored tokens of the validation windows stand for, at the split's own rate.
+
+        Windows are not decoded one by one: a character may be cut by the border of two.
+        """
         context = self.objective.settings.context_len
-        return sum(len(self.tokenizer.decode(row[context:])) for group in self.validation for row in group)
+        tokens = sum(group.shape[0] * max(0, group.shape[1] - context) for group in self.validation)
+        return tokens * self.characters_per_token
 
     def validate(self, denoiser: Denoiser, **share: Any) -> Nelbo:
         """The NELBO of the validation windows, on the same masks every time.
@@ -130,6 +135,12 @@ class Task:
                         f"{where} was trained with {part} {key}={saved[part].get(key)}, not {now[part][key]}:"
                         " resume with the settings of that run, or start a new one"
                     )
+        optimizer = saved["provenance"].get("run", {}).get("training", {}).get("optimizer")
+        if optimizer != self.config.training.optimizer:
+            raise ConfigError(
+                f"{where} was trained with training.optimizer={optimizer}, whose state {self.config.training.optimizer}"
+                " cannot take: resume with that optimizer, or start a new run"
+            )
         for key in ("corpus_sha256", "seed"):
             if saved["provenance"].get(key) != now["provenance"][key]:
                 raise ConfigError(f"{where} was trained with another {key}: resume with the settings of that run")
@@ -156,6 +167,7 @@ def make_task(config: RunConfig, *, world: int = 1, progress: bool = False) -> T
         tokenizer=tokenizer,
         windows=windows,
         validation=tuple(validation),
+        characters_per_token=len(corpus.splits["validation"]) / max(1, len(held_out)),
         model=config.model.architecture(tokenizer.vocab_size),
         objective=objective,
         world=world,

@@ -41,18 +41,58 @@ def averaged(module: DiffusionModule) -> Iterator[None]:
                 parameters[name].copy_(value)
 
 
+class Signals(L.Callback):
+    """Hears SIGINT and SIGTERM, so that a run is saved before it leaves; a second one ends it at once.
+
+    Attributes:
+        received: the signal's number, None until there is one.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Listens, in place of Lightning's own handlers."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received = number
+        os.write(2, b"\nstopping after this step; once more stops at once, and loses what was not saved\n")
+
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
 class Course(L.Callback):
-    """The course of a run: a row of metrics, a validation, a checkpoint, each at its step.
+    """The course of a run: a row of metrics, a validation, a checkpoint, each at its step, and leaving in good order.
 
     Args:
         task: what is trained.
         run: where checkpoints go.
         loggers: where metrics and samples go.
         checkpoint_io: writes checkpoints.
+        signals: say when to save and leave.
     """
 
-    def __init__(self, task: Task, run: RunFolder, loggers: Sequence[Logger], checkpoint_io: TzdCheckpointIO) -> None:
+    def __init__(
+        self,
+        task: Task,
+        run: RunFolder,
+        loggers: Sequence[Logger],
+        checkpoint_io: TzdCheckpointIO,
+        signals: Signals,
+    ) -> None:
         self.task, self.run, self.loggers, self.checkpoint_io = task, run, loggers, checkpoint_io
+        self.signals = signals
         self.step = 0
         self.saved_step = -1
         self.validations = 0
@@ -84,7 +124,7 @@ class Course(L.Callback):
         self.step = self.saved_step = trainer.global_step
         if self.step == 0:
             self._validate(trainer, module)
-        self._start_clock()
+        self._read_clock()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -100,9 +140,17 @@ class Course(L.Callback):
         if last or self.step == 1 or self.step % self.task.config.training.log_every_n_steps == 0:
             self._log(module)
         if last or self.step % self.task.eval_interval == 0:
+            self.seconds += self._read_clock()[0]
             self._validate(trainer, module)
             self.save(trainer, best=True)
-            self._start_clock()
+            self._read_clock()
+        elif self.step % self.task.config.training.checkpoint_interval == 0:
+            self.seconds += self._read_clock()[0]
+            self.save(trainer)
+        if self.signals.received is not None and not last:
+            self.seconds += self._read_clock()[0]
+            self.save(trainer)
+            trainer.should_stop = True
 
     def save(self, trainer: L.Trainer, *, best: bool = False) -> None:
         """Writes a checkpoint of this step and lets the pointers follow; `best`: it was just validated."""
@@ -117,14 +165,17 @@ class Course(L.Callback):
                 self.run.point("best", self.step)
             self.run.prune()
 
-    def _start_clock(self) -> None:
+    def _read_clock(self) -> tuple[float, int]:
+        """Seconds and steps since it was read before."""
+        before, step_before = self.clock, self.clock_step
         self.clock, self.clock_step = time.perf_counter(), self.step
+        return self.clock - before, self.step - step_before
 
     def _log(self, module: DiffusionModule) -> None:
         loss = float(self.loss_sum) / self.losses
         if not math.isfinite(loss):
             self._stop_not_finite(loss)
-        elapsed, steps = time.perf_counter() - self.clock, self.step - self.clock_step
+        elapsed, steps = self._read_clock()
         self.seconds += elapsed
         tokens = self.task.rows * self.task.config.data.block_size
         learning_rates = [group["lr"] for group in module.optimizers(use_pl_optimizer=False).param_groups]
@@ -135,7 +186,6 @@ class Course(L.Callback):
             tokens_per_second=tokens * steps / elapsed if elapsed else 0.0,
         )
         self.losses, self.loss_sum = 0, 0.0
-        self._start_clock()
 
     def _validate(self, trainer: L.Trainer, module: DiffusionModule) -> None:
         share = {}
@@ -154,14 +204,17 @@ class Course(L.Callback):
                 self._stop_not_finite(bound.nats_per_token)
             due = training.val_generation_freq and self.step and self.validations % training.val_generation_freq == 0
             texts = validation_samples(self.task.config, self.task.tokenizer, denoiser) if due else []
-        self.validations += bool(self.step)
-        self.best = min(self.best, bound.nats_per_token)
+        if self.step:  # the untrained model is measured, but no checkpoint of it could be the best
+            self.validations += 1
+            self.best = min(self.best, bound.nats_per_token)
         numbers = {
             "nats_per_token": bound.nats_per_token,
             "stderr": bound.stderr,
             "bits_per_char": math.nan if bound.bits_per_char is None else bound.bits_per_char,
         }
-        self.checkpoint_io.validation = {k: None if math.isnan(v) else v for k, v in numbers.items()}  # JSON has no NaN
+        # JSON has no NaN; the step says which weights were measured, where a checkpoint is saved between validations
+        valid = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+        self.checkpoint_io.validation = {"step": self.step, **valid}
         self._record(**{f"val_{name}": value for name, value in numbers.items()})
         for logger in self.loggers:
             if texts:
@@ -181,46 +234,3 @@ class Course(L.Callback):
             f"the loss is {value} at step {self.step}; {where}. Lower model.lr and training.muon_lr, or lengthen"
             " training.warmup_steps"
         )
-
-
-class Leave(L.Callback):
-    """Saves and leaves on SIGINT and SIGTERM; a second one leaves at once.
-
-    Args:
-        course: writes the checkpoint.
-    """
-
-    def __init__(self, course: Course) -> None:
-        self.course = course
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Listens, in place of Lightning's own handlers."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.received = number
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """After a whole optimizer step, saves and asks Lightning to stop."""
-        whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        received = self.received is not None
-        if trainer.world_size > 1 and whole_step:
-            received = trainer.strategy.reduce_boolean_decision(received, all=False)
-        if received and whole_step and not trainer.should_stop:
-            self.course.save(trainer)
-            trainer.should_stop = True
-
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Gives the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}

@@ -45,11 +45,10 @@ class DiffusionModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of this process's rows, scaled so that their mean over processes and accumulation is the batch's."""
-        if self.task.model.dropout:
-            # dropout, too, is a function of (seed, step, process): a resumed run draws what an unbroken one would
-            micro = batch_idx % self.trainer.accumulate_grad_batches
-            row = micro * self.trainer.world_size + self.global_rank
-            torch.manual_seed(integer(self.task.config.seed, "dropout", self.global_step, row))
+        # dropout, too, is a function of (seed, step, process): a resumed run draws what an unbroken one would
+        micro = batch_idx % self.trainer.accumulate_grad_batches
+        row = micro * self.trainer.world_size + self.global_rank
+        torch.manual_seed(integer(self.task.config.seed, "dropout", self.global_step, row))
         steps = self.task.model.time_steps
 
         def forward(x_t: Tensor, t: Tensor) -> Tensor:
@@ -89,7 +88,7 @@ class DiffusionModule(L.LightningModule):
     def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
         """Clips, and keeps the norm for the metrics."""
         clip = self.task.config.training.grad_clip
-        self.grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip or float("inf"), foreach=True)
+        self.grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip or float("inf"))
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from torch import nn
 from tzd.checkpoint import RunFolder
 from tzd.config import RunConfig, TrainingSettings
 from tzd.engines.samples import validation_samplers
-from tzd.engines.torch.callbacks import Course, Leave
+from tzd.engines.torch.callbacks import Course, Signals
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
 from tzd.engines.torch.denoiser import build
@@ -49,8 +48,23 @@ def should_compile(setting: bool | str, network: nn.Module, task: Task, device_t
         return setting
     parameters = sum(p.numel() for p in network.parameters())
     tokens = task.total_steps * task.rows * task.config.data.block_size / task.world
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    return bool(compiler) and 6.0 * parameters * tokens >= _COMPILE_FROM.get(device_type, float("inf"))
+    return 6.0 * parameters * tokens >= _COMPILE_FROM.get(device_type, float("inf"))
+
+
+def can_compile() -> bool:
+    """Whether a small function compiles: a compiler may be missing, or lack Python's headers."""
+    loggers = [logging.getLogger(name) for name in ("torch._dynamo", "torch._inductor")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8))
+    except Exception:  # whatever is wrong with the compiler, training can do without
+        return False
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+    return True
 
 
 @contextmanager
@@ -82,16 +96,13 @@ def _trainer(settings: TrainingSettings) -> L.Trainer:
         if accelerator == "auto":
             accelerator = "cuda" if torch.cuda.is_available() else "cpu"
         precision = auto_precision({"gpu": "cuda"}.get(accelerator, accelerator))
-    devices = settings.devices
-    if devices == "auto" and (settings.accelerator == "cpu" or not torch.cuda.is_available()):
-        devices = 1
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             accelerator=settings.accelerator,
-            devices=devices,
+            devices=1 if settings.devices == "auto" else settings.devices,
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
-            precision=precision,
+            precision=str(precision),
             max_epochs=-1,
             max_steps=settings.max_steps or -1,
             accumulate_grad_batches=settings.gradient_accumulation_steps,
@@ -104,10 +115,16 @@ def _trainer(settings: TrainingSettings) -> L.Trainer:
             logger=False,
         )
     # Lightning's own words about an impossible combination
-    except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
+    except (ValueError, RuntimeError, TypeError, MisconfigurationException, ImportError) as error:
         raise ConfigError(
             f"training.accelerator, devices, strategy or precision: {str(error).splitlines()[0]}"
         ) from error
+    if trainer.world_size > 1:
+        raise ConfigError(
+            f"training.devices={settings.devices} on training.num_nodes={settings.num_nodes} asks for"
+            f" {trainer.world_size} processes: this version trains in one; set both to 1"
+        )
+    return trainer
 
 
 def open_run(config: RunConfig) -> RunFolder:
@@ -119,7 +136,10 @@ def open_run(config: RunConfig) -> RunFolder:
         return RunFolder.latest(save_dir, config.run_name)
     if not Path(resume).is_dir():
         raise ConfigError(f"training.resume={resume} is no folder: give a run folder, or true for the latest run")
-    return RunFolder(Path(resume))
+    run = RunFolder(Path(resume))
+    if run.resolve("last") is None:
+        raise ConfigError(f"there is nothing to resume in {run.path}: it holds no checkpoint (training.resume)")
+    return run
 
 
 def checkpoint_to_resume(config: RunConfig, run: RunFolder, total_steps: int) -> tuple[Path | None, int | None]:
@@ -127,8 +147,7 @@ def checkpoint_to_resume(config: RunConfig, run: RunFolder, total_steps: int) ->
     if config.training.resume is False:
         return None, None
     last = run.resolve("last")
-    if last is None:
-        raise ConfigError(f"there is nothing to resume in {run.path}: it holds no checkpoint")
+    assert last is not None  # `open_run` looked
     step = int(last.name.removeprefix("step-"))
     if step >= total_steps:
         raise ConfigError(f"{run.path} is at step {step} of {total_steps}: raise training.max_steps or epochs to go on")
@@ -187,18 +206,21 @@ def _fit(
     trainer.fit_loop.epoch_loop.max_steps = task.total_steps
     checkpoint, resume_step = checkpoint_to_resume(task.config, run, task.total_steps)
     if should_compile(task.config.training.compile, module.network, task, trainer.strategy.root_device.type):
-        torch._dynamo.config.suppress_errors = True  # a compiler that fails costs speed, not the run
-        module.network.compile()
+        if can_compile():
+            module.network.compile()
+        else:
+            print("torch.compile finds no working C++ compiler here: training runs without it, slower", file=sys.stderr)
     loggers = make_loggers(run, resume_step, task.total_steps)
-    course = Course(task, run, loggers, checkpoint_io)
-    leave = Leave(course)
-    trainer.callbacks = [*trainer.callbacks, course, leave]
+    signals = Signals()
+    course = Course(task, run, loggers, checkpoint_io, signals)
+    trainer.callbacks = [*trainer.callbacks, signals, course]  # in this order: the first validation is heard, too
     try:
-        trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint, weights_only=None)
+        trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
     finally:
         for logger in loggers:
             logger.close()
-    if leave.received is not None and course.step < task.total_steps:
+    if signals.received is not None and course.step < task.total_steps:
         raise InterruptedRunError(
-            f"stopped at step {course.step}; go on with training.resume={run.path}", leave.received
+            f"stopped and saved at step {course.step}; to go on, repeat the command with training.resume={run.path}",
+            signals.received,
         )
