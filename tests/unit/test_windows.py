@@ -25,7 +25,7 @@ def text(n: int) -> np.ndarray:
 @pytest.mark.parametrize("n", LENGTHS)
 def test_every_window_is_a_run_of_the_text_and_every_token_comes_up(n: int) -> None:
     windows = Windows(text(n), L, seed=3)
-    batch = windows.batch(0, 40 * windows.per_epoch)
+    batch = windows.batch(0, 40 * windows.per_epoch).tokens
     assert batch.dtype == np.int32
     assert batch.shape == (40 * windows.per_epoch, L)
     np.testing.assert_array_equal(batch - batch[:, :1], np.tile(np.arange(L), (len(batch), 1)))
@@ -41,7 +41,7 @@ def test_an_epoch_has_a_window_for_every_length_of_starts(n: int, per_epoch: int
 def test_an_epoch_spaces_its_starts_by_a_window_around_the_end() -> None:
     windows = Windows(text(10 * L + 3), L, seed=1)
     for epoch in range(5):
-        starts = np.sort(windows.batch(epoch * windows.per_epoch, windows.per_epoch)[:, 0])
+        starts = np.sort(windows.batch(epoch * windows.per_epoch, windows.per_epoch).tokens[:, 0])
         gaps = np.diff(np.append(starts, starts[0] + windows.starts))
         assert sorted(gaps)[1:] == [L] * (len(gaps) - 1)
         assert 0 < min(gaps) <= L
@@ -49,7 +49,7 @@ def test_an_epoch_spaces_its_starts_by_a_window_around_the_end() -> None:
 
 def test_all_starts_come_up_equally_often_and_in_no_fixed_order() -> None:
     windows = Windows(text(3 * L - 1), L, seed=2)  # S = 2 L: exactly two windows an epoch
-    starts = windows.batch(0, 2 * 4000)[:, 0]
+    starts = windows.batch(0, 2 * 4000).tokens[:, 0]
     counts = np.bincount(starts, minlength=2 * L)
     assert ((counts - len(starts) / (2 * L)) ** 2 / (len(starts) / (2 * L))).sum() < 2 * 34.5  # chi-square, p = 0.001
     assert 0.45 < np.mean(starts[::2] < starts[1::2]) < 0.55
@@ -59,34 +59,32 @@ def test_all_starts_come_up_equally_often_and_in_no_fixed_order() -> None:
 def test_a_batch_does_not_depend_on_how_it_is_asked_for(
     n: int, length: int, seed: int, first: int, cut: st.DataObject
 ) -> None:
-    whole = Windows(text(n), length, seed).batch(first, 12)
+    whole = Windows(text(n), length, seed).batch(first, 12).tokens
     at = cut.draw(st.integers(0, 12))
     again = Windows(text(n), length, seed)
-    parts = [again.batch(first + at, 12 - at), again.batch(first, at)]
+    parts = [again.batch(first + at, 12 - at).tokens, again.batch(first, at).tokens]
     np.testing.assert_array_equal(np.concatenate(parts[::-1]), whole)
 
 
 def test_other_seeds_and_epochs_have_another_order() -> None:
     windows = Windows(text(1000), 10, seed=0)
-    first, second = windows.batch(0, 100), windows.batch(windows.per_epoch, 100)
+    first, second = windows.batch(0, 100).tokens, windows.batch(windows.per_epoch, 100).tokens
     assert (first != second).any()
-    assert (first != Windows(text(1000), 10, seed=1).batch(0, 100)).any()
+    assert (first != Windows(text(1000), 10, seed=1).batch(0, 100).tokens).any()
 
 
 def test_another_process_sees_the_same_windows() -> None:
-    code = (
-        "import numpy as np; from tzd.corpus import Windows; print(Windows(np.arange(99), 8, 5).batch(7, 9).tolist())"
-    )
+    code = "import numpy as np; from tzd.corpus import Windows; print(Windows(np.arange(99), 8, 5).batch(7, 9).tokens.tolist())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == str(Windows(np.arange(99), 8, 5).batch(7, 9).tolist())
+    assert out.strip() == str(Windows(np.arange(99), 8, 5).batch(7, 9).tokens.tolist())
 
 
 def test_a_batch_comes_from_a_memory_mapped_array_just_the_same(tmp_path: Path) -> None:
     np.save(tmp_path / "tokens.npy", text(500))
     mapped = np.load(tmp_path / "tokens.npy", mmap_mode="r")
-    batch = Windows(mapped, 16, seed=0).batch(0, 8)
+    batch = Windows(mapped, 16, seed=0).batch(0, 8).tokens
     assert type(batch) is np.ndarray
-    np.testing.assert_array_equal(batch, Windows(text(500), 16, seed=0).batch(0, 8))
+    np.testing.assert_array_equal(batch, Windows(text(500), 16, seed=0).batch(0, 8).tokens)
 
 
 def test_a_text_shorter_than_a_window_names_both_numbers_and_the_mend() -> None:
@@ -132,3 +130,9 @@ def test_what_cannot_be_cut_is_refused(tokens: np.ndarray, length: int) -> None:
         evaluation_windows(tokens, length)
     with pytest.raises(CorpusError, match="window"):
         Windows(tokens, length, seed=0)
+
+
+def test_everything_of_a_text_may_be_masked() -> None:
+    batch = Windows(text(500), 16, seed=0).batch(3, 8)
+    assert batch.maskable.shape == batch.tokens.shape == (8, 16)
+    assert batch.maskable.all()

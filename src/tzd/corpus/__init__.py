@@ -6,10 +6,11 @@ from tzd.corpus.registry import corpora, find_corpus, open_corpus, resolve_file
 from tzd.corpus.sources.markov import MarkovSource
 from tzd.corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
 from tzd.corpus.tokens import token_array
-from tzd.corpus.windows import Windows, evaluation_windows
+from tzd.corpus.windows import Batch, Windows, evaluation_windows
 
 __all__ = [
     "SPLITS",
+    "Batch",
     "Corpus",
     "Lookup",
     "MarkovSource",

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from tzd.errors import CorpusError
 from tzd.randomness import permutation, uniforms
+
+
+class Batch(NamedTuple):
+    """Windows to train on.
+
+    Attributes:
+        tokens: (B, L) int32.
+        maskable: (B, L) bool, what may be masked: everything here; pads and prompts, where a batch has them, may not.
+    """
+
+    tokens: np.ndarray
+    maskable: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +60,16 @@ class Windows:
         """Windows of an epoch, W."""
         return -(-self.starts // self.length)
 
-    def batch(self, first: int, count: int) -> np.ndarray:
-        """Windows `first` to `first + count - 1` of the sequence. Returns (count, L) int32."""
+    def batch(self, first: int, count: int) -> Batch:
+        """Windows `first` to `first + count - 1` of the sequence."""
         index = np.arange(first, first + count)
         epochs, slots = np.divmod(index, self.per_epoch)
         starts = np.empty(count, np.int64)
         for epoch in np.unique(epochs):  # one or two, unless an epoch is shorter than a batch
             here = epochs == epoch
             starts[here] = _epoch_starts(self.seed, int(epoch), self.starts, self.length)[slots[here]]
-        return self.tokens[starts[:, None] + np.arange(self.length)].astype(np.int32)
+        tokens = self.tokens[starts[:, None] + np.arange(self.length)].astype(np.int32)
+        return Batch(tokens, np.ones(tokens.shape, dtype=bool))
 
 
 @lru_cache(maxsize=2)

@@ -72,10 +72,10 @@ class Task:
 
     def noised(self, step: int) -> Noised:
         """The corrupted global batch of a step: a pure function of the configuration and the step."""
-        tokens = self.windows.batch(step * self.rows, self.rows)
+        tokens, maskable = self.windows.batch(step * self.rows, self.rows)
         return self.objective.noise(
             tokens,
-            self.objective.maskable(tokens),
+            maskable & self.objective.maskable(tokens),
             mask_id=self.model.mask_id,
             seed=self.config.seed,
             step=step,
