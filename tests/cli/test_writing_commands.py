@@ -77,7 +77,8 @@ def test_infill_changes_nothing_but_the_blanks(trained: Path, tzd: Run):
         (["sample", "nowhere"], "nowhere"),
         (["infill", "CKPT", "no blank"], "the text has no blank: write '_'"),
         (["infill", "CKPT", "a_b", "--mask", "__"], "the mask must be a single character, not '__'"),
-        (["eval", "CKPT", "--data", "pydoc"], "there is no corpus and no file 'pydoc' (did you mean 'pydocs'?)"),
+        (["eval", "CKPT", "--data", "pydoc"], "there is no corpus 'pydoc' (did you mean 'pydocs'?), and no such file"),
+        (["eval", "CKPT", "--data", "taken"], "taken is a folder; --data takes one file of it"),
         (["eval", "CKPT", "--data", "fox.txt", "--split", "test"], "--split is for a named corpus; "),
         (["eval", "CKPT", "--data", "fox.txt", "--draws", "0"], "draws must be at least 1"),
         (["eval", "CKPT", "--data", "empty.txt"], "empty"),
@@ -107,6 +108,30 @@ def test_eval_scores_a_file_whole_and_says_in_what_units(trained: Path, tzd: Run
     assert lines[1] == f"NELBO {bound['nats_per_token']:.4f} ± {bound['stderr']:.4f} nats per token"
     assert lines[2] == f"      {bound['bits_per_char']:.4f} bits per character"
     assert bound["tokens"] == 100
+
+
+def test_an_error_that_cannot_be_known_is_null_and_not_shown(trained: Path, tzd: Run, tmp_path: Path):
+    (tmp_path / "short.txt").write_text(TEXT[:20])
+    lines = tzd("eval", trained, "--data", "short.txt", "--draws", 1, "--json").stdout.splitlines()
+    bound = json.loads(lines[-1], parse_constant=pytest.fail)  # NaN is no JSON
+    assert bound["stderr"] is None
+    assert lines[1] == f"NELBO {bound['nats_per_token']:.4f} nats per token"
+
+
+def test_eval_fetches_a_published_file_that_is_nowhere(
+    trained: Path, tzd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def download(file: object, progress: bool) -> Path:
+        fetched = tmp_path / "fetched.txt"
+        fetched.write_text(TEXT[:50])
+        return fetched
+
+    monkeypatch.setattr("tzd.corpus.files._download", download)
+    monkeypatch.setenv("TZD_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = tzd("eval", trained, "--data", "data/tiny_shakespeare.txt", "--draws", 1)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[0] == f"{tmp_path / 'fetched.txt'}: 50 characters, 50 tokens"
 
 
 def test_eval_scores_the_validation_split_of_a_corpus(trained: Path, tzd: Run, monkeypatch: pytest.MonkeyPatch):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 
-from tzd.corpus import SPLITS, Lookup, corpora, open_corpus
+from tzd.corpus import SPLITS, corpora, open_corpus, resolve_file
 from tzd.corpus.files import read_text
-from tzd.errors import UserError, nearest
+from tzd.errors import CorpusError, UserError, nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +36,14 @@ def run(args: argparse.Namespace) -> int:
     what, text = _text(args)
     bound = nelbo(load(args.checkpoint, engine=args.engine), text, draws=args.draws, seed=args.seed)
     print(f"{what}: {len(text):,} characters, {bound.tokens:,} tokens")
-    print(f"NELBO {bound.nats_per_token:.4f} ± {bound.stderr:.4f} nats per token")
+    stderr = bound.stderr if math.isfinite(bound.stderr) else None  # one window, masked once, has none
+    error = "" if stderr is None else f" ± {stderr:.4f}"
+    print(f"NELBO {bound.nats_per_token:.4f}{error} nats per token")
     if bound.bits_per_char is not None:
         print(f"      {bound.bits_per_char:.4f} bits per character")
     if args.json:
-        values = {name: getattr(bound, name) for name in ("nats_per_token", "stderr", "bits_per_char", "tokens")}
-        print(json.dumps(values))
+        values = {name: getattr(bound, name) for name in ("nats_per_token", "bits_per_char", "tokens")}
+        print(json.dumps({**values, "stderr": stderr}))
     return 0
 
 
@@ -51,9 +54,12 @@ def _text(args: argparse.Namespace) -> tuple[str, str]:
         split = args.split or "validation"
         corpus = open_corpus(args.data, data_dir=args.data_dir, progress=sys.stderr.isatty())
         return f"{split} split of {args.data}", corpus.splits[split]
-    file = Lookup(data_dir=args.data_dir).find(args.data)
-    if file is None or not file.is_file():
-        raise UserError(f"there is no corpus and no file '{args.data}'{nearest(args.data, known)}")
+    try:
+        file = resolve_file(args.data, data_dir=args.data_dir, progress=sys.stderr.isatty())
+    except CorpusError as error:
+        raise UserError(f"there is no corpus '{args.data}'{nearest(args.data, known)}, and {error}") from error
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; --data takes one file of it, or a corpus by name")
     if args.split is not None:
         raise UserError(f"--split is for a named corpus; {file} is a file, and scored whole")
     text = read_text(file)
