@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from running import Run, run_tzd
+
+from tzd.cli.demo import _program
 
 
 @pytest.mark.slow
@@ -19,6 +22,28 @@ def test_the_demo_trains_measures_draws_and_writes(tmp_path: Path):
     assert (tmp_path / out["checkpoint"] / "model.safetensors").is_file()
     assert (tmp_path / out["picture"]).read_bytes().startswith(b"\x89PNG")
     assert "tzd sample 'a folder/demo' --prompt" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("on_the_path", "environment", "argv", "program"),
+    [
+        (True, {}, "/x/tzd", "tzd"),
+        (False, {}, ".venv/bin/tzd", ".venv/bin/tzd"),
+        (False, {}, "a folder/tzd", "'a folder/tzd'"),
+        (False, {}, "/x/tzd/__main__.py", f"{sys.executable} -m tzd"),
+        (True, {"UV_RUN_RECURSION_DEPTH": "1"}, "/x/tzd", "uv run tzd"),
+    ],
+)
+def test_what_to_try_next_starts_from_where_the_user_stands(
+    on_the_path: bool, environment: dict, argv: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if on_the_path:
+        (tmp_path / "tzd").touch(mode=0o755)
+    monkeypatch.setattr("sys.argv", [argv])
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+    for name, value in {"PATH": str(tmp_path), **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert _program() == program
 
 
 @pytest.mark.parametrize(

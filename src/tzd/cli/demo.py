@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -47,16 +51,27 @@ def run(args: argparse.Namespace) -> int:
     frames = stream(model, length=LENGTH, prompt=PROMPT, temperature=TEMPERATURE, seed=args.seed)
     out = writing.write(model, frames, quiet=args.quiet)
 
-    run = shlex.quote(str(folder))
+    program, run = _program(), shlex.quote(str(folder))
     print(f"\ncheckpoint  {checkpoint}\npicture     {picture}")
     print(
         "\nWhat to try next:\n"
-        f"  tzd sample {run} --prompt 'The ' --length 500\n"
-        f"  tzd infill {run} 'the value of the ________ is returned'\n"
-        f"  tzd eval {run} --data pydocs\n"
-        "  tzd train data=shakespeare model=small"
+        f"  {program} sample {run} --prompt 'The ' --length 500\n"
+        f"  {program} infill {run} 'the value of the ________ is returned'\n"
+        f"  {program} eval {run} --data pydocs\n"
+        f"  {program} train data=shakespeare model=small"
     )
     if args.json:
         result = {"bits_per_char": [float(bits[0]), float(bits.min())], "text": out.text}
         print(json.dumps({**result, "checkpoint": str(checkpoint), "picture": str(picture)}))
     return 0
+
+
+def _program() -> str:
+    """What starts this program from where the user stands."""
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:  # set by `uv run`, whose PATH is not that of the user's shell
+        return "uv run tzd"
+    if shutil.which("tzd"):
+        return "tzd"
+    if Path(sys.argv[0]).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m tzd"
+    return shlex.quote(sys.argv[0])
