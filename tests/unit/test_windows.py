@@ -74,7 +74,8 @@ def test_other_seeds_and_epochs_have_another_order() -> None:
 
 
 def test_another_process_sees_the_same_windows() -> None:
-    code = "import numpy as np; from tzd.corpus import Windows; print(Windows(np.arange(99), 8, 5).batch(7, 9).tokens.tolist())"
+    shown = "Windows(np.arange(99), 8, 5).batch(7, 9).tokens.tolist()"
+    code = f"import numpy as np; from tzd.corpus import Windows; print({shown})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == str(Windows(np.arange(99), 8, 5).batch(7, 9).tokens.tolist())
 
