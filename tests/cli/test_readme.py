@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tzd.config import ObjectiveSettings
+from tzd.configs import options
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = ["training.max_steps=2", "training.val_windows=2", "training.val_draws=1", "model.generation_num_steps=2"]
@@ -64,6 +67,17 @@ def test_the_python_example_runs(workplace: Path) -> None:
     result = run([sys.executable, "-c", example], workplace)
     assert result.returncode == 0, result.stderr
     assert "The " in result.stdout
+
+
+def test_a_way_without_uv_is_told_before_uv_is_used() -> None:
+    assert README.index("source .venv/bin/activate") < README.index("uv run tzd")
+
+
+def test_the_objectives_are_those_that_there_are() -> None:
+    (row,) = re.findall(r"^\| objectives \| (.*) \|$", README, flags=re.MULTILINE)
+    names = options(folders=())["objective"]
+    assert set(re.findall(r"`(\w+)`", row)) == set(names)
+    assert f"`{ObjectiveSettings().name}`" in README.split("## ")[0]  # the default is named where bounds are claimed
 
 
 def test_every_make_target_named_exists() -> None:
