@@ -110,6 +110,9 @@ def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> M
     checkpoint = read_checkpoint(Path(path))
     where = checkpoint.folder / CONFIG
     config = model_config(_section(checkpoint, "model"), f"{where}: model")
+    module = _section(checkpoint, "provenance").get("module")
+    if module is not None and denoiser is None:
+        raise CheckpointError(f"{checkpoint.folder} was trained with a module of your own ({module}): give denoiser=")
     objective = from_mapping(ObjectiveSettings, _section(checkpoint, "diffusion"), f"{where}: diffusion")
     loaded = engine_module(engine, "denoiser").load_denoiser(
         config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.folder, network=denoiser

@@ -18,7 +18,7 @@ from tzd.corpus.sources.markov import CHAIN
 from tzd.engines.samples import validation_samplers
 from tzd.engines.torch.denoiser import build
 from tzd.engines.torch.module import DiffusionModule, weighted_cross_entropy
-from tzd.errors import ConfigError, UserError
+from tzd.errors import CheckpointError, ConfigError, UserError
 from tzd.randomness import integer
 from tzd.training.records import read_metrics, read_rows
 from tzd.training.task import make_task
@@ -182,6 +182,8 @@ def test_a_module_of_ones_own_is_trained_saved_and_loaded(ema_decay: float, tmp_
     config = config_in(tmp_path, {"training.ema_decay": ema_decay, "training.val_generation_freq": 1})
     size = make_task(config).tokenizer.vocab_size
     best = tzd.train(config, denoiser=Own(size))
+    with pytest.raises(CheckpointError, match=r"trained with a module of your own \(Own\): give denoiser="):
+        tzd.load(best)
     model = tzd.load(best, denoiser=Own(size))
     tokens = np.array([[size, 0, 1, size] * 6])
     bound = make_task(config).validate(model.denoiser)

@@ -46,10 +46,11 @@ class TzdCheckpointIO(CheckpointIO):
 
     Args:
         task: what is trained; it describes the model in config.json.
+        module: class of the network, where it is the caller's own and no model type's.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, module: str | None = None) -> None:
+        self.task, self.module = task, module
         self.validation: dict[str, float | None] = {}  # the last measurement; it goes with the weights it measures
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -59,7 +60,7 @@ class TzdCheckpointIO(CheckpointIO):
         state = {key: checkpoint[key] for key in _KEPT if key in checkpoint}
         state["raw"] = {name: raw[name] for name in average}  # where averages are the weights, these are the rest
         config = self.task.describe(checkpoint["global_step"])
-        config["provenance"]["validation"] = self.validation
+        config["provenance"] |= {"validation": self.validation, "module": self.module}
         write_checkpoint(
             Path(path),
             config=config,

@@ -20,7 +20,7 @@ from tzd.engines.samples import validation_samplers
 from tzd.engines.torch.callbacks import Course, Signals
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
-from tzd.engines.torch.denoiser import build
+from tzd.engines.torch.denoiser import NETWORKS, build
 from tzd.engines.torch.module import DiffusionModule
 from tzd.errors import ConfigError, InterruptedRunError
 from tzd.randomness import integer
@@ -201,7 +201,8 @@ def _fit(
     run: RunFolder,
     make_loggers: Callable[[RunFolder, int | None, int], Sequence[Logger]],
 ) -> None:
-    checkpoint_io = TzdCheckpointIO(task)
+    own = type(module.network)
+    checkpoint_io = TzdCheckpointIO(task, None if own in NETWORKS.values() else own.__name__)
     trainer.strategy.checkpoint_io = checkpoint_io
     trainer.fit_loop.epoch_loop.max_steps = task.total_steps
     checkpoint, resume_step = checkpoint_to_resume(task.config, run, task.total_steps)
