@@ -134,6 +134,31 @@ def test_checkpoints_are_written_between_validations(tmp_path: Path, monkeypatch
     assert read_checkpoint(last).config["provenance"]["validation"]["step"] == 0  # of the untrained model
 
 
+def test_a_run_killed_between_its_pointers_finds_its_best_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    original, calls = RunFolder.point, []
+
+    def point(self: RunFolder, pointer: Any, step: int) -> None:
+        calls.append((pointer, step))
+        if len([1 for _, at in calls if at == 4]) == 2:
+            raise KilledError
+        original(self, pointer, step)
+
+    straight = train(tmp_path / "straight", {"training.eval_interval": 2})
+    monkeypatch.setattr(RunFolder, "point", point)
+    with pytest.raises(KilledError):
+        train(tmp_path / "killed", {"training.eval_interval": 2})
+    monkeypatch.setattr(RunFolder, "point", original)
+    resumed = train(tmp_path / "killed", {"training.eval_interval": 2, "training.resume": True})
+    assert_same_weights(straight, resumed)
+    assert rows(straight) == rows(resumed)
+    assert [run.resolve("best").name for run in (straight, resumed)] == [straight.resolve("best").name] * 2
+
+
 def test_a_folder_without_a_checkpoint_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="it holds no checkpoint"):

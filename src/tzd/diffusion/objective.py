@@ -134,11 +134,6 @@ class Objective:
             raise ConfigError(f"unknown objective.time_sampling '{sampling}'{nearest(sampling, TIME_SAMPLINGS)}")
         schedule(self.settings.schedule, self.settings.schedule_power)
 
-    @property
-    def is_bound(self) -> bool:
-        """Whether the loss is an estimate of the NELBO in nats per token."""
-        return self.settings.name != "pooled"
-
     def maskable(self, tokens: np.ndarray) -> np.ndarray:
         """(B, L) bool: everything but the prefix that is never masked."""
         return np.broadcast_to(np.arange(tokens.shape[1]) >= self.settings.context_len, tokens.shape)

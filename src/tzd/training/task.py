@@ -91,12 +91,11 @@ class Task:
         tokens = sum(group.shape[0] * max(0, group.shape[1] - context) for group in self.validation)
         return tokens * self.characters_per_token
 
-    def validate(self, denoiser: Denoiser, **share: Any) -> Nelbo:
+    def validate(self, denoiser: Denoiser) -> Nelbo:
         """The NELBO of the validation windows, on the same masks every time.
 
         Args:
             denoiser: the model.
-            share: `share` and `reduce` of `tzd.diffusion.likelihood.nelbo`, where several processes share the work.
         """
         settings = self.config
         return nelbo(
@@ -106,7 +105,6 @@ class Task:
             seed=settings.seed,
             characters=self.validation_characters,
             batch_size=2 * settings.data.batch_size,
-            **share,
         )
 
     def describe(self, step: int) -> dict[str, Any]:

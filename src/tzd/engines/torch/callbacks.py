@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 
 from tzd.checkpoint import RunFolder
@@ -94,7 +93,6 @@ class Course(L.Callback):
         self.task, self.run, self.loggers, self.checkpoint_io = task, run, loggers, checkpoint_io
         self.signals = signals
         self.step = 0
-        self.saved_step = -1
         self.validations = 0
         self.best = math.inf
         self.losses = 0  # steps since the last row of metrics, and the sum of their losses
@@ -121,9 +119,9 @@ class Course(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Measures the untrained model, so that what training brings can be told."""
         assert isinstance(module, DiffusionModule)
-        self.step = self.saved_step = trainer.global_step
+        self.step = trainer.global_step
         if self.step == 0:
-            self._validate(trainer, module)
+            self._validate(module)
         self._read_clock()
 
     def on_train_batch_end(
@@ -139,31 +137,26 @@ class Course(L.Callback):
         last = self.step >= self.task.total_steps
         if last or self.step == 1 or self.step % self.task.config.training.log_every_n_steps == 0:
             self._log(module)
-        if last or self.step % self.task.eval_interval == 0:
+        validation_due = last or self.step % self.task.eval_interval == 0
+        leaving = self.signals.received is not None and not last
+        if validation_due or leaving or self.step % self.task.config.training.checkpoint_interval == 0:
             self.seconds += self._read_clock()[0]
-            self._validate(trainer, module)
-            self.save(trainer, best=True)
-            self._read_clock()
-        elif self.step % self.task.config.training.checkpoint_interval == 0:
-            self.seconds += self._read_clock()[0]
-            self.save(trainer)
-        if self.signals.received is not None and not last:
-            self.seconds += self._read_clock()[0]
-            self.save(trainer)
-            trainer.should_stop = True
+            if validation_due:
+                self._validate(module)
+            self._save(trainer, validated=validation_due)
+            self._read_clock()  # validating and writing are no training
+        trainer.should_stop = leaving
 
-    def save(self, trainer: L.Trainer, *, best: bool = False) -> None:
-        """Writes a checkpoint of this step and lets the pointers follow; `best`: it was just validated."""
-        if self.step != self.saved_step:
-            if not math.isfinite(float(self.loss_sum)):
-                self._stop_not_finite(float(self.loss_sum))
-            trainer.save_checkpoint(self.run.checkpoint_path(self.step))
-            self.saved_step = self.step
-        if trainer.is_global_zero:
-            self.run.point("last", self.step)
-            if best and self.checkpoint_io.validation["nats_per_token"] == self.best:
-                self.run.point("best", self.step)
-            self.run.prune()
+    def _save(self, trainer: L.Trainer, *, validated: bool) -> None:
+        """Writes a checkpoint of this step and lets the pointers follow."""
+        if not math.isfinite(float(self.loss_sum)):
+            self._stop_not_finite(float(self.loss_sum))
+        trainer.save_checkpoint(self.run.checkpoint_path(self.step))
+        # `last` last: a run killed in between goes on from the step before, and comes to point `best` here again
+        if validated and self.checkpoint_io.validation["nats_per_token"] == self.best:
+            self.run.point("best", self.step)
+        self.run.point("last", self.step)
+        self.run.prune()
 
     def _read_clock(self) -> tuple[float, int]:
         """Seconds and steps since it was read before."""
@@ -187,19 +180,11 @@ class Course(L.Callback):
         )
         self.losses, self.loss_sum = 0, 0.0
 
-    def _validate(self, trainer: L.Trainer, module: DiffusionModule) -> None:
-        share = {}
-        if trainer.world_size > 1:
-
-            def reduce(nats: np.ndarray) -> np.ndarray:
-                total = torch.as_tensor(nats, dtype=torch.float32, device=module.device)
-                return trainer.strategy.reduce(total, reduce_op="sum").cpu().numpy().astype(np.float64)
-
-            share = {"share": (trainer.global_rank, trainer.world_size), "reduce": reduce}
+    def _validate(self, module: DiffusionModule) -> None:
         training = self.task.config.training
         with averaged(module):
             denoiser = module.denoiser()
-            bound = self.task.validate(denoiser, **share)
+            bound = self.task.validate(denoiser)
             if not math.isfinite(bound.nats_per_token):
                 self._stop_not_finite(bound.nats_per_token)
             due = training.val_generation_freq and self.step and self.validations % training.val_generation_freq == 0
