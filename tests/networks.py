@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from tzd.config import TinyConfig
-from tzd.engines.torch.denoiser import TorchDenoiser
+from tzd.engines.torch.denoiser import TorchDenoiser, set_weights
 from tzd.engines.torch.tiny import Tiny
+from tzd.training.initial import initial_weights
 
 CONFIG = TinyConfig(vocab_size=11, n_layer=2, n_head=2, n_embd=16, block_size=12)
 TIMED = replace(CONFIG, time_steps=8)
@@ -19,7 +20,8 @@ TIMED = replace(CONFIG, time_steps=8)
 def initial(config: TinyConfig = CONFIG) -> Tiny:
     """A network as training finds it."""
     network = Tiny(config)
-    network.reset_parameters(torch.Generator().manual_seed(1))
+    shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
+    set_weights(network, initial_weights(shapes, seed=1))
     return network
 
 

@@ -32,6 +32,8 @@ class TinyConfig:
         norm_eps: epsilon of the root-mean-square norms.
         rope_base: base of the rotary frequencies.
         time_steps: rows of the time embedding; 0 for a model that is not conditioned on time.
+        rotary_tables: whether the tables of rotary positions come with the weights (`rotary.cos`, `rotary.sin`), as
+            in files of Tiny Diffusion's MLX port, which trained them; else they are computed.
     """
 
     model_type: ClassVar[str] = "tiny"
@@ -47,6 +49,7 @@ class TinyConfig:
     norm_eps: float = 1e-5
     rope_base: float = 10000.0
     time_steps: int = 0
+    rotary_tables: bool = False
 
     def __post_init__(self) -> None:
         if self.mask_id == -1:
@@ -234,8 +237,13 @@ class TrainingSettings:
         epochs: passes over the training split; `max_steps`, where given, decides instead.
         max_steps: optimizer steps in all, also for a resumed run.
         resume: true continues the latest run of this name; a path continues that run.
+        init_from: a checkpoint, or a file of another system that `tzd convert` reads, whose weights and architecture
+            a new run begins with.
+        first_step: the step that such a run is at when it begins.
+        export_to: a single file (.npz, the format of Tiny Diffusion's MLX port) that is written anew with each
+            checkpoint.
         save_dir: folder of the run folders.
-        accelerator: Lightning's: auto, cpu, gpu, mps.
+        accelerator: Lightning's: auto, cpu, gpu, mps. MLX knows auto, cpu and gpu.
         devices: how many; auto is one.
         num_nodes: machines.
         strategy: Lightning's; auto.
@@ -265,6 +273,9 @@ class TrainingSettings:
     epochs: float = 10.0
     max_steps: int | None = None
     resume: bool | str = False
+    init_from: str | None = None
+    first_step: int = 0
+    export_to: str | None = None
     save_dir: str = "runs"
     accelerator: str = "auto"
     devices: int | str = "auto"
@@ -307,6 +318,7 @@ class TrainingSettings:
             value = getattr(self, name)
             require(value is None or value >= 1, f"training.{name} must be at least 1, not {value}")
         not_negative = (
+            "first_step",
             "muon_lr",
             "weight_decay",
             "warmup_steps",

@@ -40,6 +40,11 @@ def uniforms(seed: int, stream: str, step: int, rows: int, width: int, *, first_
     return draws[:, :width]
 
 
+def normals(seed: int, stream: str, step: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers that depend on nothing but what is given. Returns (*shape,) float32."""
+    return _generator(seed, stream, step, 0).standard_normal(shape, dtype=np.float32)
+
+
 def permutation(seed: int, stream: str, step: int, n: int) -> np.ndarray:
     """A permutation of range(n) that depends on nothing but what is given. Returns (n,) int64."""
     return _generator(seed, stream, step, 0).permutation(n)

@@ -15,6 +15,7 @@ from tzd.diffusion.likelihood import nelbo
 from tzd.engines.torch.denoiser import TorchDenoiser
 from tzd.engines.torch.module import weighted_cross_entropy
 from tzd.engines.torch.tiny import Tiny
+from tzd.training.initial import initial_weights
 
 # --- the first weights ------------------------------------------------------------------------------------------
 
@@ -50,13 +51,14 @@ def test_the_first_prediction_is_uniform_so_that_the_bound_is_log_V() -> None:
     assert loss.item() == pytest.approx(math.log(11), abs=1e-6)
 
 
-def test_the_first_weights_are_a_function_of_the_generator_alone() -> None:
-    first, other = initial(), Tiny(CONFIG)
-    torch.manual_seed(999)
-    other.reset_parameters(torch.Generator().manual_seed(1))
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
-    other.reset_parameters(torch.Generator().manual_seed(3))
-    assert not torch.equal(first.token_embedding.weight, other.token_embedding.weight)
+def test_the_first_weights_are_a_function_of_the_seed_and_their_names_alone() -> None:
+    shapes = {"token_embedding.weight": (12, 16), "blocks.0.attention.qkv.weight": (48, 16)}
+    first, alone = initial_weights(shapes, 1), initial_weights({"blocks.0.attention.qkv.weight": (48, 16)}, 1)
+    np.testing.assert_array_equal(first["blocks.0.attention.qkv.weight"], alone["blocks.0.attention.qkv.weight"])
+    other = initial_weights(shapes, 3)
+    assert all((first[name] != other[name]).all() for name in shapes)
+    two = initial_weights({"blocks.0.mlp.up.weight": (64, 16), "blocks.1.mlp.up.weight": (64, 16)}, 1)
+    assert (two["blocks.0.mlp.up.weight"] != two["blocks.1.mlp.up.weight"]).all()
 
 
 def test_the_presets_have_the_sizes_they_are_named_for() -> None:

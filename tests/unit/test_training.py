@@ -15,12 +15,12 @@ import tzd
 from runs import SMALL, assert_same_weights, config_in, rows, train, weights
 from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.corpus.sources.markov import CHAIN
-from tzd.engines.samples import validation_samplers
-from tzd.engines.torch.denoiser import build
+from tzd.engines.torch.denoiser import build, set_weights
 from tzd.engines.torch.module import DiffusionModule, weighted_cross_entropy
 from tzd.errors import CheckpointError, ConfigError, UserError
-from tzd.randomness import integer
+from tzd.training.initial import initial_weights
 from tzd.training.records import read_metrics, read_rows
+from tzd.training.samples import validation_samplers
 from tzd.training.task import make_task
 
 
@@ -63,7 +63,8 @@ def test_a_row_of_metrics_is_what_the_batch_gives_by_hand(tmp_path: Path) -> Non
     run = RunFolder(tzd.train(config).parent)
     task = make_task(config)
     network = build(task.model)
-    network.reset_parameters(torch.Generator().manual_seed(integer(config.seed, "weights", 0)))
+    shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
+    set_weights(network, initial_weights(shapes, config.seed))
     noised = task.noised(0)
     logits = network(torch.from_numpy(noised.x_t).long())
     loss = weighted_cross_entropy(logits, torch.from_numpy(noised.x_0).long(), torch.from_numpy(noised.weight))

@@ -97,6 +97,24 @@ def masked_fraction(tokens: np.ndarray, mask_id: int, context_len: int) -> np.nd
     return np.minimum(1.0, (tokens == mask_id).sum(axis=1) / maskable)
 
 
+def time_rows(t: np.ndarray, steps: int) -> np.ndarray:
+    """Rows of a time embedding: integers are rows already, a float t in [0, 1] is in row ceil(t·steps) − 1.
+
+    Tiny Diffusion trains row i with mask-probability (i + 1) / steps.
+
+    Args:
+        t: (B,) int or float.
+        steps: rows of the embedding.
+
+    Returns:
+        (B,) int32.
+    """
+    if np.issubdtype(t.dtype, np.integer):
+        return t.astype(np.int32)
+    slack = 1e-6  # so that (i + 1) / steps, rounded up to float32, is still in row i
+    return (np.ceil(t * (steps * (1.0 - slack))).astype(np.int32) - 1).clip(0, steps - 1)
+
+
 @dataclass(frozen=True)
 class FunctionDenoiser:
     """Any tokens → logits function as a denoiser: oracles, tests, baselines.

@@ -16,11 +16,11 @@ import lightning as L
 import torch
 
 from tzd.checkpoint import RunFolder
-from tzd.engines.samples import validation_samples
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.module import DiffusionModule
 from tzd.errors import TzdError
 from tzd.training.records import Logger
+from tzd.training.samples import validation_samples
 from tzd.training.task import Task
 
 

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from tzd.diffusion.denoiser import time_rows
 from tzd.training.task import Task
 
 
 class NoisedBatches(IterableDataset):
     """The endless sequence of one process's corrupted batches (x_0, x_t, weight, t), from a step on.
+
+    For a network with a time embedding, t is its row.
 
     Args:
         task: what is trained.
@@ -31,6 +34,7 @@ class NoisedBatches(IterableDataset):
         worker = get_worker_info()
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         size = self.task.config.data.batch_size
+        steps = self.task.model.time_steps
         micro_steps = self.task.config.training.gradient_accumulation_steps
         shares = micro_steps * self.task.world  # a global batch is the mean of so many forward passes
         noised, at = None, -1
@@ -44,7 +48,7 @@ class NoisedBatches(IterableDataset):
                 torch.from_numpy(part.x_0).long(),
                 torch.from_numpy(part.x_t).long(),
                 torch.from_numpy(part.weight),
-                torch.from_numpy(part.t),
+                torch.from_numpy(time_rows(part.t, steps) if steps else part.t),
             )
 
 

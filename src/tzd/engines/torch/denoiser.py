@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,12 @@ from torch import Tensor, nn
 
 from tzd.checkpoint import check_weights
 from tzd.config import TinyConfig
-from tzd.diffusion.denoiser import masked_fraction
+from tzd.engines.inputs import banned_columns, check_tokens, embedding_rows
 from tzd.engines.torch.arrays import TorchArrays
 from tzd.engines.torch.tiny import Tiny
 from tzd.errors import ConfigError, UserError
 
 NETWORKS: dict[str, type[nn.Module]] = {"tiny": Tiny}  # a new model type is one file and one entry
-
-
-def time_rows(t: Tensor, steps: int) -> Tensor:
-    """Rows of a time embedding: integers are rows already, a float t in [0, 1] is in row ceil(t·steps) − 1.
-
-    Tiny Diffusion trains row i with mask-probability (i + 1) / steps.
-    """
-    if not t.is_floating_point():
-        return t.long()
-    slack = 1e-6  # so that (i + 1) / steps, rounded up, is still in row i
-    return (torch.ceil(t * (steps * (1.0 - slack))).long() - 1).clamp(0, steps - 1)
 
 
 class TorchDenoiser:
@@ -64,7 +54,7 @@ class TorchDenoiser:
         self.seq_len = config.block_size
         self.context_len = context_len
         self.time_conditioned = config.time_steps > 0
-        self.banned = np.arange(config.vocab_size) == config.mask_id if config.mask_id < config.vocab_size else None
+        self.banned = banned_columns(config)
         self._autocast = autocast
         self._takes = inspect.signature(network.forward).parameters
 
@@ -80,8 +70,10 @@ class TorchDenoiser:
     ) -> tuple[Tensor, None]:
         """See `tzd.diffusion.denoiser.Denoiser.forward`."""
         tokens = np.asarray(tokens)
-        self._check(tokens)
-        time = self._time(t, tokens) if self.time_conditioned else None
+        check_tokens(tokens, self.config)
+        time = None
+        if self.time_conditioned:
+            time = self.xp.asarray(embedding_rows(t, tokens, self.config, self.context_len))
 
         def move(x: np.ndarray | None) -> Tensor | None:
             return None if x is None else self.xp.asarray(x)
@@ -110,37 +102,10 @@ class TorchDenoiser:
             raise UserError(f"{own} returns logits of shape {shape}; the vocabulary has {self.vocab_size} tokens")
         return logits if rows is None else logits.flatten(0, -2)[rows]
 
-    def _time(self, t: np.ndarray | None, tokens: np.ndarray) -> Tensor:
-        """Rows of the time embedding, one for each row of tokens or one for all."""
-        t = masked_fraction(tokens, self.mask_id, self.context_len) if t is None else np.asarray(t)
-        steps = self.config.time_steps
-        if t.shape not in ((1,), (len(tokens),)):
-            raise UserError(f"t must have one entry per row, ({len(tokens)},), not the shape {t.shape}")
-        if np.issubdtype(t.dtype, np.integer):
-            if not ((t >= 0) & (t < steps)).all():
-                raise UserError(f"t={t.tolist()}: integers are rows of the time embedding, 0..{steps - 1}")
-        elif not ((t >= 0) & (t <= 1)).all():
-            raise UserError(f"t={t.tolist()}: a time lies in [0, 1], from clean to all [MASK]")
-        else:
-            t = t.astype(np.float32)  # Apple's GPUs have no float64
-        return time_rows(self.xp.asarray(t), steps)
-
     def _precision(self) -> AbstractContextManager[Any]:
         if self._autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, self._autocast)
-
-    def _check(self, tokens: np.ndarray) -> None:
-        if tokens.ndim != 2 or not tokens.size:
-            raise UserError(f"tokens must be a non-empty (B, L) array, not of shape {tokens.shape}")
-        if tokens.shape[1] > self.seq_len:
-            raise UserError(f"{tokens.shape[1]} tokens are longer than the model's window of {self.seq_len}")
-        low, high = int(tokens.min()), int(tokens.max())
-        if low < 0 or high >= self.config.n_embedding_rows:
-            raise UserError(
-                f"token {high if low >= 0 else low} is outside 0..{self.config.n_embedding_rows - 1}"
-                f" ([MASK] is {self.mask_id})"
-            )
 
 
 def best_device() -> torch.device:
@@ -157,6 +122,11 @@ def build(config: TinyConfig) -> nn.Module:
     if config.model_type not in NETWORKS:
         raise ConfigError(f"the torch engine has no model_type '{config.model_type}' (it has: {', '.join(NETWORKS)})")
     return NETWORKS[config.model_type](config)
+
+
+def set_weights(network: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
+    """Gives a network its weights."""
+    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
 
 
 def load_denoiser(
@@ -178,5 +148,5 @@ def load_denoiser(
     """
     network = build(config) if network is None else network
     check_weights(weights, {name: tuple(value.shape) for name, value in network.state_dict().items()}, where)
-    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+    set_weights(network, weights)
     return TorchDenoiser(network, config, context_len=context_len, device=best_device())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tzd.diffusion.objective import Noised
-from tzd.engines.torch.denoiser import TorchDenoiser, time_rows
+from tzd.engines.torch.denoiser import TorchDenoiser
 from tzd.engines.torch.optim import make_optimizer
 from tzd.randomness import integer
 from tzd.training.ema import ema_decay_at
@@ -49,10 +49,9 @@ class DiffusionModule(L.LightningModule):
         micro = batch_idx % self.trainer.accumulate_grad_batches
         row = micro * self.trainer.world_size + self.global_rank
         torch.manual_seed(integer(self.task.config.seed, "dropout", self.global_step, row))
-        steps = self.task.model.time_steps
 
         def forward(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.network(x_t, t=time_rows(t, steps)) if steps else self.network(x_t)
+            return self.network(x_t, t=t) if self.task.model.time_steps else self.network(x_t)
 
         return self.task.objective.loss(forward, Noised(*batch), weighted_cross_entropy)
 

@@ -6,8 +6,6 @@ bidirectional attention, squared ReLU, no biases. Queries, keys and values come 
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,25 +106,6 @@ class Tiny(nn.Module):
         cos, sin = rotary_tables(config.block_size, config.n_embd // config.n_head, config.rope_base)
         self.register_buffer("cos", cos, persistent=False)  # tables, not parameters: neither trained nor saved
         self.register_buffer("sin", sin, persistent=False)
-
-    def reset_parameters(self, generator: torch.Generator) -> None:
-        """Initialises as the PyTorch original does, from a generator of the caller's.
-
-        Matrices are normal with standard deviation 1/√fan_in · min(1, √(fan_out/fan_in)), embeddings standard
-        normal; output projections and head start at zero, so that the first prediction is uniform.
-        """
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if name.endswith(("attention.out.weight", "mlp.down.weight")) or name == "head.weight":
-                    parameter.zero_()
-                elif "embedding" in name:
-                    parameter.normal_(0.0, 1.0, generator=generator)
-                else:
-                    fan_out, fan_in = parameter.shape
-                    if name.endswith("qkv.weight"):
-                        fan_out //= 3  # three square matrices
-                    std = min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
-                    parameter.normal_(0.0, std, generator=generator)
 
     def forward(
         self,

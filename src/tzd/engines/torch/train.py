@@ -16,15 +16,15 @@ from torch import nn
 
 from tzd.checkpoint import RunFolder
 from tzd.config import RunConfig, TrainingSettings
-from tzd.engines.samples import validation_samplers
 from tzd.engines.torch.callbacks import Course, Signals
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
-from tzd.engines.torch.denoiser import NETWORKS, build
+from tzd.engines.torch.denoiser import NETWORKS, build, set_weights
 from tzd.engines.torch.module import DiffusionModule
 from tzd.errors import ConfigError, InterruptedRunError
-from tzd.randomness import integer
+from tzd.training.initial import initial_weights
 from tzd.training.records import Logger
+from tzd.training.samples import validation_samplers
 from tzd.training.task import Task, make_task
 
 # Floating-point operations of a run from which on compiling it repays the half minute that it takes: about five
@@ -187,10 +187,10 @@ def train(
 
 
 def _network(task: Task, network: nn.Module | None) -> nn.Module:
-    generator = torch.Generator().manual_seed(integer(task.config.seed, "weights", 0))
     if network is None:
         network = build(task.model)
-        network.reset_parameters(generator)  # type: ignore[operator]
+        shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
+        set_weights(network, initial_weights(shapes, task.config.seed))
     return network
 
 

@@ -1,0 +1,55 @@
+"""What every engine's denoiser holds its inputs against before it computes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tzd.config import TinyConfig
+from tzd.diffusion.denoiser import masked_fraction, time_rows
+from tzd.errors import UserError
+
+
+def check_tokens(tokens: np.ndarray, config: TinyConfig) -> None:
+    """UserError unless `tokens` is a (B, L) canvas that a denoiser of that architecture can take."""
+    if tokens.ndim != 2 or not tokens.size:
+        raise UserError(f"tokens must be a non-empty (B, L) array, not of shape {tokens.shape}")
+    if tokens.shape[1] > config.block_size:
+        raise UserError(f"{tokens.shape[1]} tokens are longer than the model's window of {config.block_size}")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= config.n_embedding_rows:
+        raise UserError(
+            f"token {high if low >= 0 else low} is outside 0..{config.n_embedding_rows - 1}"
+            f" ([MASK] is {config.mask_id})"
+        )
+
+
+def embedding_rows(t: np.ndarray | None, tokens: np.ndarray, config: TinyConfig, context_len: int) -> np.ndarray:
+    """Rows of the time embedding for a canvas.
+
+    Args:
+        t: (B,) or (1,), as `Denoiser.forward` takes it; the masked fraction if None.
+        tokens: (B, L) int.
+        config: the architecture; it has a time embedding.
+        context_len: length of the prefix that training never masked.
+
+    Returns:
+        (B,) int32.
+
+    Raises:
+        UserError: a time that cannot be.
+    """
+    t = masked_fraction(tokens, config.mask_id, context_len) if t is None else np.asarray(t)
+    steps = config.time_steps
+    if t.shape not in ((1,), (len(tokens),)):
+        raise UserError(f"t must have one entry per row, ({len(tokens)},), not the shape {t.shape}")
+    if np.issubdtype(t.dtype, np.integer):
+        if not ((t >= 0) & (t < steps)).all():
+            raise UserError(f"t={t.tolist()}: integers are rows of the time embedding, 0..{steps - 1}")
+    elif not ((t >= 0) & (t <= 1)).all():
+        raise UserError(f"t={t.tolist()}: a time lies in [0, 1], from clean to all [MASK]")
+    return np.broadcast_to(time_rows(t, steps), (len(tokens),))
+
+
+def banned_columns(config: TinyConfig) -> np.ndarray | None:
+    """(V,) bool, the columns of the logits that are no tokens; None if there are none."""
+    return np.arange(config.vocab_size) == config.mask_id if config.mask_id < config.vocab_size else None

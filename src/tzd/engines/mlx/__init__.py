@@ -1,0 +1,1 @@
+"""The MLX engine: Apple silicon, and processors under Linux."""
