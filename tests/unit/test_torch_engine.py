@@ -149,7 +149,7 @@ def test_rotary_tables_are_neither_trained_nor_saved() -> None:
     network = initial(TIMED)
     names = {name for name, _ in network.named_parameters()}
     assert names == set(network.state_dict())
-    assert {name for name, _ in network.named_buffers()} == {"cos", "sin"}
+    assert {name for name, _ in network.named_buffers()} == {"rotary.cos", "rotary.sin"}
 
 
 def test_a_checkpoint_of_other_names_or_shapes_is_refused_by_name() -> None:

@@ -11,13 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tzd.config import TinyConfig
-
-
-def rotary_tables(length: int, width: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of rotary positions 0..length-1 (RoFormer, arXiv:2104.09864). Each (length, width / 2)."""
-    frequency = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
-    angle = torch.outer(torch.arange(length, dtype=torch.float32), frequency)
-    return angle.cos(), angle.sin()
+from tzd.diffusion.rotary import rotary_tables
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -86,15 +80,37 @@ class Block(nn.Module):
         return x + F.dropout(mixed, self.dropout, self.training)
 
 
+class Rotary(nn.Module):
+    """The tables of rotary positions: no parameters, and saved only where they came with the weights.
+
+    Args:
+        config: the architecture. With its `rotary_tables` there are 2 · block_size rows, as in the files of Tiny
+            Diffusion's MLX port, of which the first block_size are used.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__()
+        length = config.block_size * (2 if config.rotary_tables else 1)
+        tables = rotary_tables(length, config.n_embd // config.n_head, config.rope_base)
+        for name, table in zip(("cos", "sin"), tables, strict=True):
+            self.register_buffer(name, torch.from_numpy(table), persistent=config.rotary_tables)
+
+    def forward(self, length: int, positions: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the positions, 0 to length-1 if None, shaped to broadcast over (B, L, 2, heads, ·)."""
+        at = slice(length) if positions is None else positions
+        cos, sin = (table[at].to(dtype)[..., None, None, :] for table in (self.cos, self.sin))
+        return cos, sin
+
+
 class Tiny(nn.Module):
     """x_t → logits over clean tokens.
 
     Args:
         config: the architecture.
     """
-
-    cos: Tensor
-    sin: Tensor
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
@@ -103,9 +119,7 @@ class Tiny(nn.Module):
         self.time_embedding = nn.Embedding(config.time_steps, config.n_embd) if config.time_steps else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        cos, sin = rotary_tables(config.block_size, config.n_embd // config.n_head, config.rope_base)
-        self.register_buffer("cos", cos, persistent=False)  # tables, not parameters: neither trained nor saved
-        self.register_buffer("sin", sin, persistent=False)
+        self.rotary = Rotary(config)
 
     def forward(
         self,
@@ -121,7 +135,7 @@ class Tiny(nn.Module):
             x = x + self.time_embedding(t)[:, None]
         x = F.dropout(x, self.config.dropout, self.training)
         x = F.rms_norm(x, (x.shape[-1],), eps=self.config.norm_eps)
-        cos, sin = self._tables(tokens.shape[1], positions)
+        cos, sin = self.rotary(tokens.shape[1], positions, self._dtype())
         mask = attention_mask(attention)
         for block in self.blocks:
             x = block(x, cos, sin, mask)
@@ -130,13 +144,9 @@ class Tiny(nn.Module):
         x = F.rms_norm(x, (x.shape[-1],), eps=self.config.norm_eps)
         return self.head(x)
 
-    def _tables(self, length: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Tables in the dtype that the matrices compute in, shaped to broadcast over (B, L, 2, heads, ·)."""
-        dtype = self.head.weight.dtype
-        if torch.is_autocast_enabled(self.cos.device.type):
-            dtype = torch.get_autocast_dtype(self.cos.device.type)
-        if positions is None:
-            cos, sin = self.cos[None, :length], self.sin[None, :length]
-        else:
-            cos, sin = self.cos[positions], self.sin[positions]
-        return cos[:, :, None, None].to(dtype), sin[:, :, None, None].to(dtype)
+    def _dtype(self) -> torch.dtype:
+        """The dtype that the matrices compute in."""
+        weight = self.head.weight
+        if torch.is_autocast_enabled(weight.device.type):
+            return torch.get_autocast_dtype(weight.device.type)
+        return weight.dtype

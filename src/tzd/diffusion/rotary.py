@@ -1,0 +1,21 @@
+"""Rotary positions (RoFormer, arXiv:2104.09864): the tables that every engine and file format share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def rotary_tables(length: int, width: int, base: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of the angles p · base^(−2i / width), by position p and pair i.
+
+    Args:
+        length: number of positions.
+        width: of a head; even.
+        base: of the frequencies.
+
+    Returns:
+        Two (length, width / 2) float32 arrays, rounded once: in float32 the angles themselves would be off.
+    """
+    frequency = base ** (-np.arange(0, width, 2) / width)
+    angle = np.outer(np.arange(length), frequency)
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
