@@ -50,6 +50,11 @@ class Denoiser(Protocol):
         ...
 
     @property
+    def time_steps(self) -> int:
+        """Rows of the time embedding; 0 where there is none."""
+        ...
+
+    @property
     def banned(self) -> np.ndarray | None:
         """(V,) bool, the columns of the logits that are no tokens of the vocabulary; None if there are none."""
         ...
@@ -133,6 +138,7 @@ class FunctionDenoiser:
     context_len: int = 0
     engine: str = "numpy"
     time_conditioned: bool = False
+    time_steps: int = 0
     banned: np.ndarray | None = None
     xp: Arrays = field(default_factory=NumpyArrays)
 

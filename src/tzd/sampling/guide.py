@@ -9,7 +9,12 @@ from tzd.diffusion.denoiser import Denoiser, masked_fraction
 
 
 def guided_logits(
-    denoiser: Denoiser, tokens: np.ndarray, frozen: np.ndarray, ask: np.ndarray, cfg_scale: float
+    denoiser: Denoiser,
+    tokens: np.ndarray,
+    frozen: np.ndarray,
+    ask: np.ndarray,
+    cfg_scale: float,
+    legacy_step: np.ndarray | None = None,
 ) -> tuple[Array, int]:
     """Logits at the positions asked for, after guidance and bans.
 
@@ -22,6 +27,8 @@ def guided_logits(
         frozen: (B, W) bool, what was given.
         ask: (B, W) bool, where logits are wanted; rows without any do not enter the batch.
         cfg_scale: w; 0 is off.
+        legacy_step: (B,) int, the index of each row's step where it is to be taken for the time and [MASK] is not
+            banned, as in Tiny Diffusion's own decoders; None otherwise.
 
     Returns:
         (N, V) float32 at least, on the engine, in the order of np.nonzero(ask); and the number of denoiser calls
@@ -36,21 +43,24 @@ def guided_logits(
         batch = np.concatenate([batch, np.where(given, np.int32(denoiser.mask_id), batch)])
     t = None
     if denoiser.time_conditioned:
-        t = masked_fraction(batch, denoiser.mask_id, denoiser.context_len)
+        if legacy_step is None:
+            t = masked_fraction(batch, denoiser.mask_id, denoiser.context_len)
+        else:
+            t = np.resize(np.minimum(legacy_step[rows], denoiser.time_steps - 1), len(batch))
     logits, _ = denoiser.forward(batch, t=t, rows=where)
     logits = denoiser.xp.floats(logits)
     if guided:
         conditional, unconditional = logits[: len(where) // 2], logits[len(where) // 2 :]
         logits = unconditional + (cfg_scale + 1) * (conditional - unconditional)
-    return _ban(denoiser, logits), 1 + guided
+    return _ban(denoiser, logits, mask_too=legacy_step is None), 1 + guided
 
 
-def _ban(denoiser: Denoiser, logits: Array) -> Array:
+def _ban(denoiser: Denoiser, logits: Array, mask_too: bool) -> Array:
     """−inf where the column is no token: after guidance, in which −inf − −inf would not be a number."""
     columns = logits.shape[-1]
     banned = np.zeros(columns, dtype=bool) if denoiser.banned is None else denoiser.banned.copy()
     if denoiser.mask_id < columns:
-        banned[denoiser.mask_id] = True
+        banned[denoiser.mask_id] = mask_too
     if not banned.any():
         return logits
     return denoiser.xp.where(denoiser.xp.asarray(banned), -np.inf, logits)

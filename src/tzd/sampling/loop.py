@@ -37,7 +37,8 @@ def stream(
             (as far as the denoiser's rounding does not).
 
     Returns:
-        Frames: the canvas as given, then one for each denoiser pass. The last has no blanks.
+        Frames: the canvas as given, then one for each denoiser pass. The last has no blanks (with `legacy`, it has
+        those where the denoiser went on predicting [MASK]).
 
     Raises:
         UserError: the canvas cannot be used.
@@ -105,7 +106,8 @@ def _reveal(
     width = at.blank.shape[1]
     tokens = window(canvas.tokens, cursor.begin, width)
     frozen = window(canvas.frozen, cursor.begin, width)
-    logits, calls = guided_logits(denoiser, tokens, frozen, ask, sampler.cfg_scale)
+    legacy_step = at.index if sampler.legacy else None
+    logits, calls = guided_logits(denoiser, tokens, frozen, ask, sampler.cfg_scale, legacy_step)
     canvas.nfe += calls
     candidates = propose(
         denoiser.xp,
@@ -121,7 +123,7 @@ def _reveal(
         if count is None:
             count = SCORE_COUNTS[sampler.count](scores, at, sampler)
         chosen = best(scores, count, ask)
-    keep = chosen[rows, columns]
+    keep = chosen[rows, columns] & (candidates.tokens != denoiser.mask_id)  # the latter can only be with `legacy`
     rows, columns = rows[keep], columns[keep] + cursor.begin[rows[keep]]
     canvas.write(rows, columns, candidates.tokens[keep], candidates.probability[keep])
     return rows, columns

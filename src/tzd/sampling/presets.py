@@ -34,6 +34,8 @@ class Sampler:
         k: blanks that a step fills (fixed); None takes a tenth of the window.
         schedule: masking schedule of the grid (binomial): linear, cosine, sine, poly.
         schedule_power: k of `poly`.
+        legacy: for parity only: decodes with two defects of Tiny Diffusion's own decoders. The index of the step is
+            the row of the time embedding, and [MASK] may be predicted (a blank then stays one).
     """
 
     order: str = "random"
@@ -50,6 +52,7 @@ class Sampler:
     k: int | None = None
     schedule: str = "linear"
     schedule_power: float = 1.0
+    legacy: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -136,12 +139,12 @@ PRESETS: dict[str, Preset] = {
     "top-k": Preset(
         Sampler(order="confidence", count="fixed", temperature=0.0),
         "the k most confident blanks a pass, likeliest tokens (Tiny Diffusion's topk)",
-        ("k",),
+        ("k", "legacy"),
     ),
     "threshold": Preset(
         Sampler(order="confidence", count="threshold", temperature=0.0, confidence_threshold=0.9),
         "all blanks above a confidence, the best one at least, likeliest tokens (Tiny Diffusion's confidence)",
-        ("confidence_threshold",),
+        ("confidence_threshold", "legacy"),
     ),
     "renoise": Preset(
         Sampler(remask="renoise"),

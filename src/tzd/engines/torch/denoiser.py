@@ -54,6 +54,7 @@ class TorchDenoiser:
         self.seq_len = config.block_size
         self.context_len = context_len
         self.time_conditioned = config.time_steps > 0
+        self.time_steps = config.time_steps
         self.banned = banned_columns(config)
         self._autocast = autocast
         self._takes = inspect.signature(network.forward).parameters
