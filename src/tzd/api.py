@@ -45,7 +45,7 @@ class Model:
 
     @property
     def engine(self) -> str:
-        """What computes: "torch", or "numpy" for a function."""
+        """What computes: "torch", "mlx", or "numpy" for a function."""
         return self.denoiser.engine
 
     @property
@@ -101,7 +101,7 @@ def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> M
 
     Args:
         path: a run folder (its best checkpoint), a checkpoint folder, or the weights file in one.
-        engine: "torch", or None for the best one here.
+        engine: "torch", "mlx", or None for the best one here.
         denoiser: your own module, for a checkpoint that was trained with it.
 
     Raises:

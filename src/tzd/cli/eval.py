@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="FOLDER", help="look here first for a corpus")
     parser.add_argument("--draws", type=int, default=8, metavar="N", help="masks per window (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="of the masks (default 0)")
-    parser.add_argument("--engine", help="what computes: torch; the best one here if not given")
+    parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 

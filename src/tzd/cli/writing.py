@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", "--num-samples", dest="batch_size", type=int, default=1, metavar="N", help="texts to write"
     )
-    parser.add_argument("--engine", help="what computes: torch; the best one here if not given")
+    parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
     parser.add_argument("--quiet", action="store_true", help="print the text only, without the live view")
     parser.add_argument("--json", action="store_true", help="end with one JSON object: text, tokens, nfe")
     parser.epilog = "Any setting of the sampler can be given as --sampler.KEY=VALUE; 'tzd samplers' shows them."

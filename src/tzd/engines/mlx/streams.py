@@ -1,0 +1,102 @@
+"""How the rows of a batch are shared out over a processor's cores.
+
+On a CPU, MLX runs all of an operation but its matrix products on one thread. A stream is a thread: a batch that is
+split by rows, one share per core and stream, keeps every core busy, with each product on its stream's own thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import mlx.core as mx
+
+_made = threading.local()  # MLX's streams belong to the Python thread that made them
+
+
+def split(rows: int) -> list[tuple[mx.Stream, slice]]:
+    """Contiguous, nearly equal shares of the rows of a batch, each with the stream that is to compute it.
+
+    Args:
+        rows: number of rows, at least 1.
+
+    Returns:
+        On a CPU a share per core, as far as there are rows; on a GPU one.
+    """
+    shares = min(rows, cores()) if _on_cpu() else 1
+    edges = [rows * i // shares for i in range(shares + 1)]
+    return [(stream, slice(*edges[i : i + 2])) for i, stream in enumerate(_streams(shares))]
+
+
+def cores() -> int:
+    """How many threads may compute: OMP_NUM_THREADS where it is set, else the cores that this process may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given):
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def blas_threads(shares: int) -> Iterator[None]:
+    """While it lasts, BLAS has one thread for each of several shares, and all cores for a single one.
+
+    What is to profit must be evaluated within. Only OpenBLAS can be told; anything else is left as it is.
+
+    Args:
+        shares: number of shares that are computed at once.
+    """
+    library = _openblas()
+    if library is None:
+        yield
+        return
+    before = library.openblas_get_num_threads()
+    library.openblas_set_num_threads(1 if shares > 1 else cores())
+    try:
+        yield
+    finally:
+        library.openblas_set_num_threads(before)
+
+
+def hint() -> str | None:
+    """How to get a fast BLAS, in a line, where MLX computes with the reference one; else None."""
+    if sys.platform != "linux" or not _on_cpu() or _openblas() is not None:
+        return None
+    usual = f"/usr/lib/{platform.machine()}-linux-gnu/libopenblas.so.0"
+    installed = [path for path in (usual, "/usr/lib64/libopenblas.so.0", "/usr/lib/libopenblas.so.0") if _is_file(path)]
+    install = "" if installed else "install OpenBLAS (Debian, Ubuntu: apt install libopenblas0-pthread) and "
+    return (
+        "MLX multiplies with the reference BLAS here, about 30 times slower than need be: "
+        f"{install}start with LD_PRELOAD={[*installed, usual][0]}"
+    )
+
+
+def _streams(count: int) -> list[mx.Stream]:
+    """As many streams of this thread, the default one first; made when they are first needed, and kept."""
+    device = mx.default_device()
+    if not hasattr(_made, "streams"):
+        _made.streams = []
+    while len(_made.streams) < count - 1:
+        _made.streams.append(mx.new_stream(device))
+    return [mx.default_stream(device), *_made.streams[: count - 1]]
+
+
+def _on_cpu() -> bool:
+    return mx.default_device() == mx.Device(mx.cpu)
+
+
+def _is_file(path: str) -> bool:
+    return Path(path).is_file()
+
+
+@cache
+def _openblas() -> ctypes.CDLL | None:
+    """What this process was started with, if it is OpenBLAS: MLX finds it there, and so does this."""
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "openblas_set_num_threads") else None
