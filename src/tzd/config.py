@@ -314,6 +314,10 @@ class TrainingSettings:
         )
         for name in positive:
             require(getattr(self, name) > 0, f"training.{name} must be positive, not {getattr(self, name)}")
+        require(
+            not self.first_step or self.init_from is not None,
+            "training.first_step is for a run that begins with given weights: set training.init_from too",
+        )
         for name in ("max_steps", "eval_interval"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"training.{name} must be at least 1, not {value}")

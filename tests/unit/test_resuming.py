@@ -98,10 +98,10 @@ def test_averages_may_begin_on_resuming(tmp_path: Path) -> None:
 def test_a_signal_in_the_last_step_ends_a_run_that_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Task.validate
 
-    def validate(self: Task, denoiser: Any) -> Any:
+    def validate(self: Task, denoiser: Any, **shares: Any) -> Any:
         if denoiser.network.head.weight.any():  # not the one before training
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, denoiser)
+        return original(self, denoiser, **shares)
 
     monkeypatch.setattr(Task, "validate", validate)
     run = train(tmp_path, {"training.eval_interval": 6})
@@ -111,9 +111,9 @@ def test_a_signal_in_the_last_step_ends_a_run_that_is_complete(tmp_path: Path, m
 def test_a_signal_during_the_first_validation_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Task.validate
 
-    def validate(self: Task, denoiser: Any) -> Any:
+    def validate(self: Task, denoiser: Any, **shares: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
-        return original(self, denoiser)
+        return original(self, denoiser, **shares)
 
     monkeypatch.setattr(Task, "validate", validate)
     with pytest.raises(InterruptedRunError, match="stopped and saved at step 1") as stopped:

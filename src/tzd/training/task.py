@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,11 +92,15 @@ class Task:
         tokens = sum(group.shape[0] * max(0, group.shape[1] - context) for group in self.validation)
         return tokens * self.characters_per_token
 
-    def validate(self, denoiser: Denoiser) -> Nelbo:
+    def validate(
+        self, denoiser: Denoiser, *, rank: int = 0, reduce: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> Nelbo:
         """The NELBO of the validation windows, on the same masks every time.
 
         Args:
             denoiser: the model.
+            rank: which process this is; each scores its share.
+            reduce: sums an array over all processes.
         """
         settings = self.config
         return nelbo(
@@ -105,6 +110,8 @@ class Task:
             seed=settings.seed,
             characters=self.validation_characters,
             batch_size=2 * settings.data.batch_size,
+            share=(rank, self.world),
+            reduce=reduce,
         )
 
     def describe(self, step: int) -> dict[str, Any]:
@@ -139,16 +146,25 @@ class Task:
                 f"{where} was trained with training.optimizer={optimizer}, whose state {self.config.training.optimizer}"
                 " cannot take: resume with that optimizer, or start a new run"
             )
+        engine = saved["provenance"].get("run", {}).get("engine", {}).get("name")
+        if engine != self.config.engine.name:
+            raise ConfigError(
+                f"{where} was trained with engine={engine}, whose state {self.config.engine.name} cannot take: resume"
+                f" with that engine, or begin a new run with its weights (training.init_from)"
+            )
         for key in ("corpus_sha256", "seed"):
             if saved["provenance"].get(key) != now["provenance"][key]:
                 raise ConfigError(f"{where} was trained with another {key}: resume with the settings of that run")
 
 
-def make_task(config: RunConfig, *, world: int = 1, progress: bool = False) -> Task:
+def make_task(
+    config: RunConfig, architecture: TinyConfig | None = None, *, world: int = 1, progress: bool = False
+) -> Task:
     """Opens the corpus and checks the configuration against it.
 
     Args:
         config: the run.
+        architecture: of the checkpoint that the run begins with; the configuration's own if None.
         world: number of processes.
         progress: whether a download shows how far it is.
     """
@@ -166,7 +182,7 @@ def make_task(config: RunConfig, *, world: int = 1, progress: bool = False) -> T
         windows=windows,
         validation=tuple(validation),
         characters_per_token=len(corpus.splits["validation"]) / max(1, len(held_out)),
-        model=config.model.architecture(tokenizer.vocab_size),
+        model=architecture or config.model.architecture(tokenizer.vocab_size),
         objective=objective,
         world=world,
     )

@@ -1,26 +1,23 @@
-"""What happens beside the training step: metrics, validation, checkpoints, and leaving in good order."""
+"""The course of a run, and the signals that end it, as Lightning calls them."""
 
 from __future__ import annotations
 
-import math
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 
 from tzd.checkpoint import RunFolder
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
+from tzd.engines.torch.denoiser import TorchDenoiser
 from tzd.engines.torch.module import DiffusionModule
-from tzd.errors import TzdError
+from tzd.training.course import Course
 from tzd.training.records import Logger
-from tzd.training.samples import validation_samples
+from tzd.training.signals import Signals
 from tzd.training.task import Task
 
 
@@ -40,182 +37,86 @@ def averaged(module: DiffusionModule) -> Iterator[None]:
                 parameters[name].copy_(value)
 
 
-class Signals(L.Callback):
-    """Hears SIGINT and SIGTERM, so that a run is saved before it leaves; a second one ends it at once.
+class TorchTrainee:
+    """Implements `tzd.training.course.Trainee`.
 
-    Attributes:
-        received: the signal's number, None until there is one.
+    Args:
+        trainer: Lightning's.
+        module: what it trains.
+        checkpoint_io: writes checkpoints.
     """
 
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
+    def __init__(self, trainer: L.Trainer, module: DiffusionModule, checkpoint_io: TzdCheckpointIO) -> None:
+        self.trainer, self.module, self.checkpoint_io = trainer, module, checkpoint_io
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Listens, in place of Lightning's own handlers."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._receive)
+    @contextmanager
+    def measured(self) -> Iterator[TorchDenoiser]:
+        """The denoiser as it is now, with averaged weights where averages are kept."""
+        with averaged(self.module):
+            yield self.module.denoiser()
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.received = number
-        os.write(2, b"\nstopping after this step; once more stops at once, and loses what was not saved\n")
+    def save(self, path: Path, validation: Mapping[str, float | None]) -> None:
+        """Has Lightning write a checkpoint."""
+        self.checkpoint_io.validation = validation
+        self.trainer.save_checkpoint(path)
 
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Gives the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+    def rates(self) -> dict[str, float]:
+        """`lr` and `grad_norm` of the last step."""
+        groups = self.module.optimizers(use_pl_optimizer=False).param_groups
+        return {"lr": groups[-1]["lr"], "grad_norm": float(self.module.grad_norm)}
+
+    @property
+    def reduce(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """One process trains."""
+        return None
 
 
-class Course(L.Callback):
-    """The course of a run: a row of metrics, a validation, a checkpoint, each at its step, and leaving in good order.
+class CourseCallback(L.Callback):
+    """Tells a course what happens, and Lightning when to stop.
 
     Args:
         task: what is trained.
+        trainee: what trains it.
         run: where checkpoints go.
         loggers: where metrics and samples go.
-        checkpoint_io: writes checkpoints.
-        signals: say when to save and leave.
+        resumed: whether the run goes on from a checkpoint.
     """
 
     def __init__(
-        self,
-        task: Task,
-        run: RunFolder,
-        loggers: Sequence[Logger],
-        checkpoint_io: TzdCheckpointIO,
-        signals: Signals,
+        self, task: Task, trainee: TorchTrainee, run: RunFolder, loggers: Sequence[Logger], *, resumed: bool
     ) -> None:
-        self.task, self.run, self.loggers, self.checkpoint_io = task, run, loggers, checkpoint_io
-        self.signals = signals
-        self.step = 0
-        self.validations = 0
-        self.best = math.inf
-        self.losses = 0  # steps since the last row of metrics, and the sum of their losses
-        self.loss_sum: torch.Tensor | float = 0.0
-        self.seconds = 0.0  # of training, without validation, before the last row of metrics
-        self.clock = 0.0
-        self.clock_step = 0
+        self.signals = Signals()
+        self.course = Course(task, trainee, run, loggers)
+        self.resumed = resumed
+
+    @property
+    def state_key(self) -> str:
+        """Under which Lightning keeps the state."""
+        return "Course"
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs for its metrics to go on as if it had never stopped."""
-        return {
-            "validations": self.validations,
-            "best": self.best,
-            "losses": self.losses,
-            "loss_sum": float(self.loss_sum),
-            "seconds": self.seconds,
-        }
+        """The course's state, for a checkpoint."""
+        return self.course.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        self.course.restore(state_dict)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Measures the untrained model, so that what training brings can be told."""
-        assert isinstance(module, DiffusionModule)
-        self.step = trainer.global_step
-        if self.step == 0:
-            self._validate(module)
-        self._read_clock()
+        """Listens for signals, in place of Lightning's own handlers, and begins."""
+        self.signals.open()
+        self.course.begin(trainer.global_step, resumed=self.resumed)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts the loss; after an optimizer step, does what is due."""
-        assert isinstance(module, DiffusionModule)
-        self.loss_sum = self.loss_sum + outputs["loss"].detach()  # divided by the passes that a step accumulates
-        if trainer.global_step == self.step:
+        self.course.add_loss(outputs["loss"].detach())  # divided by the passes that a step accumulates
+        if trainer.global_step == self.course.step:
             return  # still accumulating
-        self.losses += 1
-        self.step = trainer.global_step
-        last = self.step >= self.task.total_steps
-        if last or self.step == 1 or self.step % self.task.config.training.log_every_n_steps == 0:
-            self._log(module)
-        validation_due = last or self.step % self.task.eval_interval == 0
-        leaving = self.signals.received is not None and not last
-        if validation_due or leaving or self.step % self.task.config.training.checkpoint_interval == 0:
-            self.seconds += self._read_clock()[0]
-            if validation_due:
-                self._validate(module)
-            self._save(trainer, validated=validation_due)
-            self._read_clock()  # validating and writing are no training
-        trainer.should_stop = leaving
+        self.course.after_step(trainer.global_step, leave=self.signals.received is not None)
+        trainer.should_stop = self.course.leaving
 
-    def _save(self, trainer: L.Trainer, *, validated: bool) -> None:
-        """Writes a checkpoint of this step and lets the pointers follow."""
-        if not math.isfinite(float(self.loss_sum)):
-            self._stop_not_finite(float(self.loss_sum))
-        trainer.save_checkpoint(self.run.checkpoint_path(self.step))
-        # `last` last: a run killed in between goes on from the step before, and comes to point `best` here again
-        if validated and self.checkpoint_io.validation["nats_per_token"] == self.best:
-            self.run.point("best", self.step)
-        self.run.point("last", self.step)
-        self.run.prune()
-
-    def _read_clock(self) -> tuple[float, int]:
-        """Seconds and steps since it was read before."""
-        before, step_before = self.clock, self.clock_step
-        self.clock, self.clock_step = time.perf_counter(), self.step
-        return self.clock - before, self.step - step_before
-
-    def _log(self, module: DiffusionModule) -> None:
-        loss = float(self.loss_sum) / self.losses
-        if not math.isfinite(loss):
-            self._stop_not_finite(loss)
-        elapsed, steps = self._read_clock()
-        self.seconds += elapsed
-        tokens = self.task.rows * self.task.config.data.block_size
-        learning_rates = [group["lr"] for group in module.optimizers(use_pl_optimizer=False).param_groups]
-        self._record(
-            loss=loss,
-            lr=learning_rates[-1],
-            grad_norm=float(module.grad_norm),
-            tokens_per_second=tokens * steps / elapsed if elapsed else 0.0,
-        )
-        self.losses, self.loss_sum = 0, 0.0
-
-    def _validate(self, module: DiffusionModule) -> None:
-        training = self.task.config.training
-        with averaged(module):
-            denoiser = module.denoiser()
-            bound = self.task.validate(denoiser)
-            if not math.isfinite(bound.nats_per_token):
-                self._stop_not_finite(bound.nats_per_token)
-            due = training.val_generation_freq and self.step and self.validations % training.val_generation_freq == 0
-            texts = validation_samples(self.task.config, self.task.tokenizer, denoiser) if due else []
-        if self.step:  # the untrained model is measured, but no checkpoint of it could be the best
-            self.validations += 1
-            self.best = min(self.best, bound.nats_per_token)
-        numbers = {
-            "nats_per_token": bound.nats_per_token,
-            "stderr": bound.stderr,
-            "bits_per_char": math.nan if bound.bits_per_char is None else bound.bits_per_char,
-        }
-        # JSON has no NaN; the step says which weights were measured, where a checkpoint is saved between validations
-        valid = {name: None if math.isnan(value) else value for name, value in numbers.items()}
-        self.checkpoint_io.validation = {"step": self.step, **valid}
-        self._record(**{f"val_{name}": value for name, value in numbers.items()})
-        for logger in self.loggers:
-            if texts:
-                logger.log_samples(self.step, texts)
-
-    def _record(self, **values: float) -> None:
-        tokens = self.step * self.task.rows * self.task.config.data.block_size
-        epoch = self.step * self.task.rows / self.task.windows.per_epoch
-        row = {"step": self.step, "epoch": epoch, "tokens": tokens, "seconds": self.seconds, **values}
-        for logger in self.loggers:
-            logger.log(row)
-
-    def _stop_not_finite(self, value: float) -> None:
-        kept = self.run.resolve("last")
-        where = f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"
-        raise TzdError(
-            f"the loss is {value} at step {self.step}; {where}. Lower model.lr and training.muon_lr, or lengthen"
-            " training.warmup_steps"
-        )
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        self.signals.close()

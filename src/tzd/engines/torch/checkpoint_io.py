@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class TzdCheckpointIO(CheckpointIO):
 
     def __init__(self, task: Task, module: str | None = None) -> None:
         self.task, self.module = task, module
-        self.validation: dict[str, float | None] = {}  # the last measurement; it goes with the weights it measures
+        self.validation: Mapping[str, float | None] = {}  # the last measurement; it goes with the weights it measures
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint folder, atomically."""

@@ -130,6 +130,11 @@ def set_weights(network: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
 
 
+def weight_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """What a checkpoint of the network holds: name -> shape."""
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
 def load_denoiser(
     config: TinyConfig,
     weights: dict[str, np.ndarray],
@@ -148,6 +153,6 @@ def load_denoiser(
         network: a module of the caller's own, for checkpoints that were trained with one.
     """
     network = build(config) if network is None else network
-    check_weights(weights, {name: tuple(value.shape) for name, value in network.state_dict().items()}, where)
+    check_weights(weights, weight_shapes(network), where)
     set_weights(network, weights)
     return TorchDenoiser(network, config, context_len=context_len, device=best_device())

@@ -14,16 +14,17 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from tzd.checkpoint import RunFolder
+from tzd.checkpoint import Checkpoint, RunFolder, check_weights
 from tzd.config import RunConfig, TrainingSettings
-from tzd.engines.torch.callbacks import Course, Signals
+from tzd.engines.torch.callbacks import CourseCallback, TorchTrainee
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
-from tzd.engines.torch.denoiser import NETWORKS, build, set_weights
+from tzd.engines.torch.denoiser import NETWORKS, build, set_weights, weight_shapes
 from tzd.engines.torch.module import DiffusionModule
 from tzd.errors import ConfigError, InterruptedRunError
 from tzd.training.initial import initial_weights
 from tzd.training.records import Logger
+from tzd.training.run import check_initial, checkpoint_to_resume, initial_architecture, open_run
 from tzd.training.samples import validation_samplers
 from tzd.training.task import Task, make_task
 
@@ -127,37 +128,11 @@ def _trainer(settings: TrainingSettings) -> L.Trainer:
     return trainer
 
 
-def open_run(config: RunConfig) -> RunFolder:
-    """The run's folder: a new one, or the one to go on in."""
-    resume, save_dir = config.training.resume, config.training.save_dir
-    if resume is False:
-        return RunFolder.create(save_dir, config.run_name)
-    if resume is True:
-        return RunFolder.latest(save_dir, config.run_name)
-    if not Path(resume).is_dir():
-        raise ConfigError(f"training.resume={resume} is no folder: give a run folder, or true for the latest run")
-    run = RunFolder(Path(resume))
-    if run.resolve("last") is None:
-        raise ConfigError(f"there is nothing to resume in {run.path}: it holds no checkpoint (training.resume)")
-    return run
-
-
-def checkpoint_to_resume(config: RunConfig, run: RunFolder, total_steps: int) -> tuple[Path | None, int | None]:
-    """The checkpoint to go on from and its step, if the run is to be resumed. The run must be locked."""
-    if config.training.resume is False:
-        return None, None
-    last = run.resolve("last")
-    assert last is not None  # `open_run` looked
-    step = int(last.name.removeprefix("step-"))
-    if step >= total_steps:
-        raise ConfigError(f"{run.path} is at step {step} of {total_steps}: raise training.max_steps or epochs to go on")
-    return last, step
-
-
 def train(
     config: RunConfig,
     loggers: Callable[[RunFolder, int | None, int], Sequence[Logger]],
     network: nn.Module | None = None,
+    initial: Checkpoint | None = None,
 ) -> Path:
     """Trains, or goes on training.
 
@@ -166,6 +141,7 @@ def train(
         loggers: (run folder, step to resume from or None, steps in all) -> where metrics, samples and progress go.
         network: a module of the caller's own in place of the configured architecture; it takes tokens (B, L) and
             returns logits (B, L, V).
+        initial: what a new run begins with, instead of random weights.
 
     Returns:
         The run's folder.
@@ -178,19 +154,22 @@ def train(
         validation_samplers(config)  # says now what it would say at the first validation
     with quiet():
         trainer = _trainer(config.training)
-        task = make_task(config, world=trainer.world_size, progress=True)
-        module = DiffusionModule(_network(task, network), task)
+        task = make_task(config, initial_architecture(initial), world=trainer.world_size, progress=True)
+        module = DiffusionModule(_network(task, network, initial), task)
         run = open_run(config)
         with run.lock():
             _fit(trainer, module, task, run, loggers)
     return run.path
 
 
-def _network(task: Task, network: nn.Module | None) -> nn.Module:
-    if network is None:
-        network = build(task.model)
-        shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
-        set_weights(network, initial_weights(shapes, task.config.seed))
+def _network(task: Task, network: nn.Module | None, initial: Checkpoint | None) -> nn.Module:
+    own, network = network is not None, build(task.model) if network is None else network
+    if initial is not None:
+        check_initial(initial, task)
+        check_weights(initial.weights, weight_shapes(network), initial.folder)
+        set_weights(network, initial.weights)
+    elif not own:
+        set_weights(network, initial_weights(weight_shapes(network), task.config.seed))
     return network
 
 
@@ -211,17 +190,22 @@ def _fit(
             module.network.compile()
         else:
             print("torch.compile finds no working C++ compiler here: training runs without it, slower", file=sys.stderr)
+    if checkpoint is None:
+        # Lightning counts steps here; it has no other place to say that a run does not begin with the first
+        progress = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
+        progress.ready = progress.completed = task.config.training.first_step
     loggers = make_loggers(run, resume_step, task.total_steps)
-    signals = Signals()
-    course = Course(task, run, loggers, checkpoint_io, signals)
-    trainer.callbacks = [*trainer.callbacks, signals, course]  # in this order: the first validation is heard, too
+    trainee = TorchTrainee(trainer, module, checkpoint_io)
+    callback = CourseCallback(task, trainee, run, loggers, resumed=checkpoint is not None)
+    trainer.callbacks = [*trainer.callbacks, callback]
     try:
         trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
     finally:
         for logger in loggers:
             logger.close()
-    if signals.received is not None and course.step < task.total_steps:
+    course, received = callback.course, callback.signals.received
+    if received is not None and course.step < task.total_steps:
         raise InterruptedRunError(
             f"stopped and saved at step {course.step}; to go on, repeat the command with training.resume={run.path}",
-            signals.received,
+            received,
         )
