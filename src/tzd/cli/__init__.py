@@ -27,6 +27,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "samplers": ("tzd.cli.samplers", "the ways of sampling, and their settings"),
 }
 
+SCRIPTS: dict[str, tuple[str, str]] = {  # the commands of Tiny Diffusion's MLX port, which have files of their own
+    "mlx_training.py": ("tzd.cli.mlx_training", "train on MLX into a single file of weights, as the MLX port does"),
+    "mlx_sample.py": ("tzd.cli.mlx_sample", "write connected blocks of text with such a file, as the MLX port does"),
+}
+_ALL = {**COMMANDS, **SCRIPTS}
+
 
 class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
@@ -67,8 +73,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(name: str, argv: list[str]) -> argparse.Namespace:
-    module, summary = COMMANDS[name]
-    parser = CommandParser(prog=f"tzd {name}", description=summary, allow_abbrev=False)
+    module, summary = _ALL[name]
+    parser = CommandParser(prog=name if name in SCRIPTS else f"tzd {name}", description=summary, allow_abbrev=False)
     importlib.import_module(module).add_arguments(parser)
     has_subcommands = any(action.nargs == argparse.PARSER for action in parser._actions)
     parse_known = parser.parse_known_args if has_subcommands else parser.parse_known_intermixed_args
@@ -77,7 +83,7 @@ def _parse(name: str, argv: list[str]) -> argparse.Namespace:
         option = unknown[0].split("=", 1)[0]
         known = [flag for flag in parser._option_string_actions if flag.startswith("--")]
         hint = nearest(option, known) if option.startswith("-") else f" (see '{parser.prog} --help')"
-        raise UserError(f"tzd {name} has no argument '{option}'{hint}")
+        raise UserError(f"{parser.prog} has no argument '{option}'{hint}")
     return args
 
 
@@ -89,11 +95,11 @@ def _run(argv: list[str]) -> int:
         print(f"tzd {__version__}")
         return 0
     name = argv[0]
-    if name not in COMMANDS:
+    if name not in _ALL:
         what = "option" if name.startswith("-") else "command"
         raise UserError(f"unknown {what} '{name}'{nearest(name, [*COMMANDS, '--help', '--version'])}")
     args = _parse(name, argv[1:])
-    return int(importlib.import_module(COMMANDS[name][0]).run(args))
+    return int(importlib.import_module(_ALL[name][0]).run(args))
 
 
 def _help() -> str:
