@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tzd.engines import ENGINES
+
 
 @pytest.fixture(scope="session")
 def tiny_shakespeare() -> Path:
@@ -16,3 +18,11 @@ def tiny_shakespeare() -> Path:
     if not file.is_file():
         pytest.skip("Tiny Shakespeare is not here: set TZD_DATA_DIR to the folder that holds it")
     return file
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn; what needs one that is not installed is skipped."""
+    if request.param == "mlx":
+        pytest.importorskip("mlx.core")
+    return str(request.param)

@@ -1,11 +1,12 @@
 """What every sampler promises, whatever its rules."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 
+from networks import on
+from promises import assert_promises_kept
 from tzd.diffusion.denoiser import FunctionDenoiser
 from tzd.errors import ConfigError, UserError
 from tzd.sampling import Sampler, descriptions, sampler, stream
@@ -74,26 +75,9 @@ def test_every_sampler_keeps_its_promises(combination, kind, length, block_len):
     frames = list(stream(denoiser, tokens, sampler=rules, seed=3))
 
     assert np.array_equal(tokens, before)  # the caller's array is not written to
-    first, last = frames[0], frames[-1]
-    assert (first.step, first.nfe, first.revealed.any()) == (0, 0, False)
-    assert np.array_equal(first.tokens, before)
-    assert not last.masked.any()
-    assert last.tokens.max() < V
-    assert last.nfe == len(denoiser.calls) == len(frames) - 1
-    for earlier, frame in itertools.pairwise(frames):
-        assert np.array_equal(frame.tokens[given], before[given])
-        assert np.array_equal(frame.masked, frame.tokens == MASK)
-        assert frame.tokens.dtype == np.int32
-        assert frame.confidence.dtype == np.float32
-        assert frame.nfe == earlier.nfe + 1
-        assert frame.step > earlier.step
-        assert frame.revealed.any()  # a pass is made for something
-        assert not (frame.revealed & frame.masked).any()
-        assert (frame.confidence[frame.masked] == 0).all()
-        assert (frame.confidence[~frame.masked] > 0).all()
-        assert (frame.confidence[given] == 1).all()
-        if rules.remask is None:
-            assert np.array_equal(frame.revealed, earlier.masked & ~frame.masked)
+    assert_promises_kept(frames, before, MASK, rules)
+    last = frames[-1]
+    assert last.nfe == len(denoiser.calls)
     blanks = (~given).sum(axis=1).max()
     budget = blanks if rules.budget is None else rules.steps * (1 + -(-length // (WINDOW - WINDOW // 4)))
     assert last.step <= budget
@@ -109,15 +93,12 @@ def test_a_seed_gives_the_same_text_again_and_another_seed_another(combination, 
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.8, "top_p": 0.9, "top_k_tokens": 4}, {"cfg_scale": 1.0}])
-def test_every_engine_writes_the_same_text(combination, settings):
-    torch = pytest.importorskip("torch")
-    from tzd.engines.torch.arrays import TorchArrays
-
+def test_every_engine_writes_the_same_text(combination, settings, engine):
     rules, tokens = dataclasses.replace(combination, **settings), blank_canvas("prompt", SLIDING)
     banned = np.arange(V) == 4
     frames = [
-        list(stream(Recorder(banned=banned, **engine), tokens, sampler=rules, seed=4))
-        for engine in ({}, {"xp": TorchArrays(torch.device("cpu"))})
+        list(stream(Recorder(banned=banned, **arrays), tokens, sampler=rules, seed=4))
+        for arrays in ({}, {"xp": on(engine).xp})
     ]
     for one, other in zip(*frames, strict=True):
         assert np.array_equal(one.tokens, other.tokens)
