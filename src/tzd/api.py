@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from tzd.arrays import Array
-from tzd.checkpoint import Checkpoint, RunFolder, read_checkpoint, write_checkpoint
+from tzd.checkpoint import RunFolder, write_checkpoint, write_npz
 from tzd.checkpoint.layout import CONFIG
+from tzd.checkpoint.single_file import NPZ
 from tzd.config import ObjectiveSettings, RunConfig, TinyConfig, model_config, run_config
 from tzd.corpus import Tokenizer, evaluation_windows, load_tokenizer
 from tzd.diffusion import likelihood
 from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
 from tzd.engines import engine_module
+from tzd.engines.formats import read_any
 from tzd.errors import CheckpointError, UserError
 from tzd.mapping import from_mapping
 from tzd.sampling import Frame, descriptions
@@ -100,32 +102,26 @@ def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> M
     """A trained model.
 
     Args:
-        path: a run folder (its best checkpoint), a checkpoint folder, or the weights file in one.
+        path: a run folder (its best checkpoint), a checkpoint folder, the weights file in one, or a `.npz` or `.pt`
+            file of Tiny Diffusion's (or a folder that holds one).
         engine: "torch", "mlx", or None for the best one here.
         denoiser: your own module, for a checkpoint that was trained with it.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, of a newer format, or does not fit the model.
     """
-    checkpoint = read_checkpoint(Path(path))
+    checkpoint = read_any(path)
     where = checkpoint.folder / CONFIG
-    config = model_config(_section(checkpoint, "model"), f"{where}: model")
-    module = _section(checkpoint, "provenance").get("module")
+    config = model_config(checkpoint.section("model"), f"{where}: model")
+    module = checkpoint.section("provenance").get("module")
     if module is not None and denoiser is None:
         raise CheckpointError(f"{checkpoint.folder} was trained with a module of your own ({module}): give denoiser=")
-    objective = from_mapping(ObjectiveSettings, _section(checkpoint, "diffusion"), f"{where}: diffusion")
+    objective = from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion")
     loaded = engine_module(engine, "denoiser").load_denoiser(
         config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.folder, network=denoiser
     )
-    tokenizer = load_tokenizer(_section(checkpoint, "tokenizer"), checkpoint.folder)
+    tokenizer = load_tokenizer(checkpoint.section("tokenizer"), checkpoint.folder)
     return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"))
-
-
-def _section(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
-    section = checkpoint.config.get(name)
-    if not isinstance(section, Mapping):
-        raise CheckpointError(f"{checkpoint.folder / CONFIG} has no section '{name}'")
-    return section
 
 
 def from_function(function: Any, *, vocab_size: int, seq_len: int, mask_id: int | None = None) -> Model:
@@ -333,24 +329,48 @@ def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: 
     return best
 
 
-def convert(source: str | Path, destination: str | Path) -> Path:
-    """Writes what `source` holds as a tzd checkpoint, without the state that training could resume from.
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    n_head: int | None = None,
+    block_size: int | None = None,
+    context_len: int | None = None,
+) -> Path:
+    """Writes what `source` holds in another format, without the state that training could resume from.
 
     Args:
-        source: a run folder, a checkpoint folder, or the weights file in one.
-        destination: a folder that does not exist yet.
+        source: what `load` takes.
+        destination: a folder that does not exist yet, for a tzd checkpoint; or `NAME.npz`, for the single file of Tiny
+            Diffusion's MLX port, beside which `NAME.json` is written.
+        n_head: attention heads, which a `.pt` file does not say.
+        block_size: length of the window, which it does not say either; 256 if nothing says it.
+        context_len: length of the prefix that training never masked, which no single file says; 64, or 0 where the
+            window is no longer than that, if nothing says it.
+
+    Raises:
+        CheckpointError: there is nothing to read, or it is damaged or contradicts what is said.
+        UserError: the destination exists, or the model cannot be written there.
     """
+    return converted(source, destination, n_head=n_head, block_size=block_size, context_len=context_len)[0]
+
+
+def converted(source: str | Path, destination: str | Path, **given: int | None) -> tuple[Path, str | None]:
+    """Like `convert`. Returns also a line on who can read a `.npz`; None for a folder."""
     destination = Path(destination)
-    if destination.suffix.lower() in OTHERS_WEIGHTS:
+    if destination.suffix != NPZ and destination.suffix.lower() in OTHERS_WEIGHTS:
         raise UserError(
-            f"cannot write {destination}: a tzd checkpoint is a folder, and the only format written; "
+            f"cannot write {destination}: a tzd checkpoint is a folder, and the only other format written is {NPZ}; "
             f"name one without '{destination.suffix}'"
         )
-    if destination.exists():
-        raise UserError(f"{destination} exists already: choose another name")
-    checkpoint = read_checkpoint(Path(source))
-    tokenizer = load_tokenizer(_section(checkpoint, "tokenizer"), checkpoint.folder)
-    return write_checkpoint(destination, config=checkpoint.config, weights=checkpoint.weights, files=tokenizer.files())
+    beside = [destination.with_suffix(".json")] if destination.suffix == NPZ else []
+    for path in (destination, *beside):
+        if path.exists():
+            raise UserError(f"{path} exists already: choose another name")
+    checkpoint = read_any(source, **given)
+    if beside:
+        return destination, write_npz(destination, checkpoint)
+    files = load_tokenizer(checkpoint.section("tokenizer"), checkpoint.folder).files()
+    return write_checkpoint(destination, config=checkpoint.config, weights=checkpoint.weights, files=files), None
 
 
 def samplers() -> dict[str, str]:

@@ -84,7 +84,8 @@ def test_infill_changes_nothing_but_the_blanks(trained: Path, tzd: Run):
         (["eval", "CKPT", "--data", "empty.txt"], "empty"),
         (["convert", "CKPT", "taken"], "taken exists already: choose another name"),
         (["convert", "nowhere", "new"], "nowhere"),
-        (["convert", "CKPT", "new.npz"], "cannot write new.npz: a tzd checkpoint is a folder"),
+        (["convert", "CKPT", "new.npz"], "cannot write new.npz: a 'char' tokenizer needs a file of its own"),
+        (["convert", "CKPT", "new", "--n-head", "2"], "is a tzd checkpoint and says everything itself"),
         (["convert", "CKPT", "new.Safetensors"], "name one without '.Safetensors'"),
     ],
 )

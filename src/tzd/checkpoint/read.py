@@ -43,6 +43,17 @@ class Checkpoint:
     weights: dict[str, np.ndarray] = field(repr=False)
     checksums: dict[str, str] = field(repr=False, default_factory=dict)
 
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A section of `config.json`: model, tokenizer, diffusion, provenance.
+
+        Raises:
+            CheckpointError: there is none of that name.
+        """
+        section = self.config.get(name)
+        if not isinstance(section, Mapping):
+            raise CheckpointError(f"{self.folder / CONFIG} has no section '{name}'")
+        return section
+
     def training_state(self) -> Any | None:
         """What training needs to go on, read now (it is larger than the weights); None if there is none.
 
@@ -73,9 +84,9 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     path = Path(path)
     with _one_line_errors(path):
         folder = _find(path)
-    config = _read_object(folder / CONFIG)
-    _check_version(config, folder / CONFIG)
-    checksums = _read_object(folder / CHECKSUMS)
+    config = read_object(folder / CONFIG)
+    check_version(config, folder / CONFIG)
+    checksums = read_object(folder / CHECKSUMS)
     state = (STATE_TREE, STATE_ARRAYS)
     _verify(folder, {CONFIG, WEIGHTS, *checksums} - {*state}, checksums)
     for name in state:
@@ -95,20 +106,28 @@ def check_weights(weights: Mapping[str, np.ndarray], expected: Mapping[str, tupl
     Raises:
         CheckpointError: weights are missing, unexpected or of another shape; the first few are named.
     """
+    if complaint := mismatch({name: array.shape for name, array in weights.items()}, expected):
+        raise CheckpointError(f"{folder} does not fit the model that its config.json describes: {complaint}")
+
+
+def mismatch(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, unexpected or of another shape, the first few by name; empty if nothing is.
+
+    Args:
+        found: name -> shape.
+        expected: name -> shape.
+    """
     wrong = [
-        f"{name} {weights[name].shape} instead of {tuple(shape)}"
+        f"{name} {found[name]} instead of {tuple(shape)}"
         for name, shape in expected.items()
-        if name in weights and weights[name].shape != tuple(shape)
+        if name in found and found[name] != tuple(shape)
     ]
     complaints = [
-        _listed("missing", [name for name in expected if name not in weights]),
-        _listed("unexpected", [name for name in weights if name not in expected]),
+        _listed("missing", [name for name in expected if name not in found]),
+        _listed("unexpected", [name for name in found if name not in expected]),
         _listed("of another shape", wrong),
     ]
-    if any(complaints):
-        raise CheckpointError(
-            f"{folder} does not fit the model that its config.json describes: {'; '.join(filter(None, complaints))}"
-        )
+    return "; ".join(filter(None, complaints))
 
 
 def _listed(complaint: str, names: Sequence[str]) -> str:
@@ -138,7 +157,8 @@ def _find(path: Path) -> Path:
     return folder
 
 
-def _check_version(config: Mapping[str, Any], file: Path) -> None:
+def check_version(config: Mapping[str, Any], file: Path) -> None:
+    """CheckpointError unless `config`, the content of `file`, has a format that this version reads."""
     version = config.get("format_version")
     if config.get("format") != FORMAT or type(version) is not int or version < 1:
         raise CheckpointError(f"{file} does not describe a tzd checkpoint; 'tzd convert' reads other formats")
@@ -167,7 +187,8 @@ def _missing(file: Path) -> str:
     return f"{file} is missing; get the checkpoint again"
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; CheckpointError if there is none."""
     if not file.is_file():
         raise CheckpointError(_missing(file))
     with _one_line_errors(file):

@@ -1,4 +1,4 @@
-"""`tzd convert SRC DST`: weights of any format that tzd reads, as a tzd checkpoint."""
+"""`tzd convert SRC DST`: weights of any format that tzd reads, as a tzd checkpoint or a single file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,32 @@ import json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("source", metavar="SRC", help="a run folder, a checkpoint folder, or the weights in one")
-    parser.add_argument("destination", metavar="DST", help="a folder that does not exist yet")
+    parser.add_argument(
+        "source",
+        metavar="SRC",
+        help="a run folder, a checkpoint folder, the weights in one, a .npz or .pt file, or a folder with one of these",
+    )
+    parser.add_argument(
+        "destination",
+        metavar="DST",
+        help="a folder that does not exist yet; or NAME.npz, the file of Tiny Diffusion's MLX port",
+    )
+    numbers = parser.add_argument_group("what a .pt file does not say (a config.json beside it may)")
+    numbers.add_argument("--n-head", type=int, metavar="N", help="attention heads")
+    numbers.add_argument("--block-size", type=int, metavar="L", help="length of the window (default 256)")
+    numbers.add_argument("--context-len", type=int, metavar="C", help="prefix never masked in training (default 64)")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts, and says where the result is."""
-    from tzd import convert
+    """Converts, and says where the result is, and who can read it."""
+    from tzd.api import converted
 
-    written = convert(args.source, args.destination)
+    numbers = {"n_head": args.n_head, "block_size": args.block_size, "context_len": args.context_len}
+    written, note = converted(args.source, args.destination, **numbers)
     print(f"wrote {written}")
+    if note is not None:
+        print(note)
     if args.json:
         print(json.dumps({"checkpoint": str(written)}))
     return 0

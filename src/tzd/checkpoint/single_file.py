@@ -1,0 +1,269 @@
+"""Single files: weights as Tiny Diffusion's MLX port (`.npz`) and its PyTorch original (`.pt`) write them.
+
+Such a file holds arrays and nothing else. What they mean is said by a JSON beside it, `NAME.json` or `config.json`:
+ours (written with every `.npz`, see `write_npz`) or one with the settings by the port's names.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tzd.checkpoint import port
+from tzd.checkpoint.durable import one_line_errors, replace_file
+from tzd.checkpoint.layout import CONFIG, FORMAT, FORMAT_VERSION, sha256, to_json
+from tzd.checkpoint.read import Checkpoint, check_version, mismatch, read_object
+from tzd.config import ObjectiveSettings, TinyConfig, model_config
+from tzd.corpus import Tokenizer, load_tokenizer
+from tzd.errors import CheckpointError, ConfigError, UserError
+from tzd.mapping import coerce, from_mapping, to_mapping
+from tzd.printable import printable
+
+NPZ = ".npz"
+
+_CONTEXT_LEN, _BLOCK_SIZE = 64, 256  # theirs, unless something says otherwise
+_SETTINGS = {  # theirs -> ours
+    "sequence_len": "block_size",
+    "vocab_size": "vocab_size",
+    "mask_token_id": "mask_id",
+    "n_layer": "n_layer",
+    "n_head": "n_head",
+    "n_embd": "n_embd",
+    "diffusion_steps": "time_steps",
+    "context_len": "context_len",
+    "rms_norm_eps": "norm_eps",
+}
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What is said about a file beside its arrays.
+
+    Attributes:
+        settings: name in `TinyConfig`, or context_len -> (who says so, value).
+        config: the `config.json` of ours that was found; empty if it is another's.
+    """
+
+    settings: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def read_npz(path: Path, given: Mapping[str, int]) -> Checkpoint:
+    """Reads a `.npz`.
+
+    Args:
+        path: the file.
+        given: what the user says about it: n_head, block_size, context_len; it must be so.
+
+    Raises:
+        CheckpointError: it is damaged, holds objects, is of another architecture, or of another one than is said.
+    """
+    try:
+        arrays = _read_arrays(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the libraries raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if "pickle" in reason:
+            reason = "it holds Python objects, which are never unpickled"
+        raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
+    return assemble(path, arrays, given, tables=True)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is no {NPZ} file, or was cut short; get the file again")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            kind = getattr(array, "dtype", "something else")
+            raise CheckpointError(f"{path} holds {printable(name)} as {kind}; weights are floating-point numbers")
+    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+
+
+def assemble(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    given: Mapping[str, int],
+    *,
+    tables: bool,
+    norm_eps: float | None = None,
+) -> Checkpoint:
+    """A checkpoint from the arrays of a single file and what is said beside it.
+
+    Args:
+        path: the file.
+        arrays: their names -> float32 arrays.
+        given: what the user says about it: n_head, block_size, context_len.
+        tables: whether the format holds the rotary tables.
+        norm_eps: epsilon of the norms where the format says it.
+
+    Raises:
+        CheckpointError: it is another architecture, another one than is said, or too little is said.
+    """
+    said = _beside(path)
+    settings = said.settings | {name: (f"you gave {name}", value) for name, value in given.items()}
+    try:
+        found = port.sizes({name: array.shape for name, array in arrays.items()}, tables=tables)
+    except ValueError as error:
+        raise CheckpointError(f"{path} holds no weights of Tiny Diffusion: {printable(str(error))}") from error
+    for name, value in found.items():
+        who, other = settings.get(name, ("", value))
+        if other != value:
+            raise CheckpointError(f"{path} has {name}={value}, but {who}={other}: one of them is another model's")
+    config = _architecture(path, {name: value for name, (_, value) in settings.items()} | found, norm_eps)
+    expected = port.shapes(config, tables=tables)
+    if complaint := mismatch({name: array.shape for name, array in arrays.items()}, expected):
+        raise CheckpointError(f"{path} does not fit together: {complaint}")
+    default = ("", _CONTEXT_LEN if config.block_size > _CONTEXT_LEN else 0)
+    context_len = settings.get("context_len", default)[1]
+    if not 0 <= context_len < config.block_size:
+        raise CheckpointError(f"{path} has a window of {config.block_size}: context_len={context_len} cannot be")
+    config, weights = port.from_port(arrays, config)
+    return Checkpoint(path.parent, _sections(path, config, context_len, said.config), weights)
+
+
+def _architecture(path: Path, values: dict[str, Any], norm_eps: float | None) -> TinyConfig:
+    """The architecture of everything that was found and said."""
+    if "n_head" not in values:
+        raise CheckpointError(
+            f"{path} does not say how many attention heads it has: 'tzd convert {path} NAME --n-head N' does,"
+            f' or "n_head" in {path.parent / CONFIG}'
+        )
+    values = {"mask_id": 0, "block_size": _BLOCK_SIZE, **values}
+    values.pop("context_len", None)
+    if norm_eps is not None:
+        values["norm_eps"] = norm_eps
+    if values["intermediate_size"] == 4 * values["n_embd"]:
+        values["intermediate_size"] = None
+    try:
+        return TinyConfig(**values)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _beside(path: Path) -> _Said:
+    """What the JSON beside a file says."""
+    for file in (path.with_suffix(".json"), path.parent / CONFIG):
+        if file.is_file():
+            data = read_object(file)
+            return _ours(file, data) if data.get("format") == FORMAT else _theirs(file, data)
+    return _Said()
+
+
+def _ours(file: Path, data: dict[str, Any]) -> _Said:
+    check_version(data, file)
+    for name in ("model", "tokenizer", "diffusion", "provenance"):
+        if not isinstance(data.get(name), Mapping):
+            raise CheckpointError(f"{file} has no section '{name}'")
+    config = model_config(data["model"], f"{file}: model")
+    objective = from_mapping(ObjectiveSettings, data["diffusion"], f"{file}: diffusion")
+    values = {**to_mapping(config), "intermediate_size": config.mlp_width, "context_len": objective.context_len}
+    return _Said({name: (f"{file} says {name}", value) for name, value in values.items()}, data)
+
+
+def _theirs(file: Path, data: dict[str, Any]) -> _Said:
+    def value(key: str) -> Any:
+        return coerce(float if key == "rms_norm_eps" else int, data[key], f"{file}: {key}")
+
+    return _Said({ours: (f"{file} says {key}", value(key)) for key, ours in _SETTINGS.items() if key in data})
+
+
+def _sections(path: Path, config: TinyConfig, context_len: int, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's config.json says of such a file."""
+    if not ours and config.vocab_size != 128:
+        raise CheckpointError(
+            f"{path} has {config.vocab_size} tokens, and nothing says which; known are the 128 of ASCII, and what a"
+            f" config.json of tzd describes"
+        )
+    objective = ObjectiveSettings(time_sampling="independent")  # how they train, but for their order of windows
+    if ours:
+        objective = from_mapping(ObjectiveSettings, ours["diffusion"])
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": {"model_type": config.model_type, **to_mapping(config)},
+        "tokenizer": ours.get("tokenizer", {"kind": "ascii", "vocab_size": 128}),
+        "diffusion": to_mapping(replace(objective, context_len=context_len)),
+        "provenance": {**ours.get("provenance", {}), "source": path.name, "source_sha256": sha256(path)},
+    }
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def check_export(path: Path, tokenizer: Tokenizer) -> None:
+    """Says before the work begins that a `.npz` cannot be written.
+
+    Args:
+        path: where it is to be written.
+        tokenizer: of the model.
+
+    Raises:
+        UserError: the ending is another one, a folder is in the way or cannot be written to, or the tokenizer needs a
+            file of its own.
+    """
+    if path.suffix != NPZ:
+        raise UserError(f"cannot write {path}: a single file is a {NPZ} file; give it that ending")
+    if tokenizer.files():
+        raise UserError(
+            f"cannot write {path}: a '{tokenizer.kind}' tokenizer needs a file of its own, and a {NPZ} file is a single"
+            " one; write a checkpoint folder, or train with tokenizer=ascii or byte"
+        )
+    for file in (path, path.with_suffix(".json")):
+        if file.is_dir():
+            raise UserError(f"cannot write {file}: it is a folder; choose another name")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: {folder} is no folder that you may write to; choose another place")
+
+
+def write_npz(path: Path, checkpoint: Checkpoint) -> str:
+    """Writes a checkpoint as a single file that Tiny Diffusion's MLX port reads, and `NAME.json` beside it.
+
+    Each of the two is replaced atomically, the weights first.
+
+    Args:
+        path: `NAME.npz`; its folder is made if need be.
+        checkpoint: the model.
+
+    Returns:
+        One line: with which settings the port reads the file, or why it cannot.
+
+    Raises:
+        UserError: `check_export` says so.
+        CheckpointError: the weights are not those of a `tiny` model.
+        TzdError: it cannot be written.
+    """
+    tokenizer = load_tokenizer(checkpoint.section("tokenizer"), checkpoint.folder)
+    check_export(path, tokenizer)
+    config = model_config(checkpoint.section("model"), f"{checkpoint.folder / CONFIG}: model")
+    config, stored = port.as_stored(checkpoint.weights, config, ascii_text=tokenizer.kind == "ascii")
+    try:
+        arrays = port.to_port(stored, config)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.folder} cannot be written as {path}: {error}") from error
+    described = {
+        **checkpoint.config,
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": {"model_type": config.model_type, **to_mapping(config)},
+    }
+    data = io.BytesIO()
+    np.savez(data, **arrays)  # type: ignore[arg-type]  # a name of theirs is never that of an argument
+    with one_line_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, data.getvalue())
+    replace_file(path.with_suffix(".json"), to_json(described))
+    return port.how_the_port_reads(config, checkpoint.section("diffusion")["context_len"])

@@ -1,0 +1,69 @@
+"""Weights of every format that is read, whichever engine is to compute with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from tzd.checkpoint.layout import CHECKSUMS, WEIGHTS
+from tzd.checkpoint.read import Checkpoint, read_checkpoint
+from tzd.checkpoint.single_file import NPZ, read_npz
+from tzd.errors import CheckpointError, TzdError, UserError
+
+SINGLE = (NPZ, ".pt", ".pth")  # endings of single files
+_OURS = (CHECKSUMS, WEIGHTS, "best", "last")  # names that make a folder a checkpoint or a run
+
+
+def read_any(
+    path: str | Path, *, n_head: int | None = None, block_size: int | None = None, context_len: int | None = None
+) -> Checkpoint:
+    """Reads a checkpoint of any format.
+
+    Args:
+        path: a run folder (its best checkpoint), a checkpoint folder, the `model.safetensors` in one, a `.npz` or `.pt`
+            file of Tiny Diffusion's, or a folder that holds exactly one such file.
+        n_head: attention heads, which a `.pt` file does not say.
+        block_size: length of the window, which it does not say either.
+        context_len: length of the prefix that training never masked; no single file says it.
+
+    Returns:
+        The checkpoint, with canonical names; its provenance names a single file and its checksum.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged, of another architecture, or says too little.
+        UserError: a checkpoint that says everything itself was given one of these numbers.
+        TzdError: PyTorch, which reads `.pt`, is not installed.
+    """
+    path = _find(Path(path))
+    numbers = {"n_head": n_head, "block_size": block_size, "context_len": context_len}
+    given = {name: value for name, value in numbers.items() if value is not None}
+    if path.suffix == NPZ and path.is_file():
+        return read_npz(path, given)
+    if path.suffix in SINGLE and path.is_file():
+        return _read_pt(path, given)
+    checkpoint = read_checkpoint(path)
+    if given:
+        raise UserError(f"{path} is a tzd checkpoint and says everything itself: leave out {', '.join(given)}")
+    return checkpoint
+
+
+def _find(path: Path) -> Path:
+    """The single file in a folder that holds one; else the path itself."""
+    if not path.is_dir() or any((path / name).exists() for name in _OURS):
+        return path
+    files = sorted(file for file in path.iterdir() if file.suffix in SINGLE and file.is_file())
+    if len(files) > 1:
+        raise CheckpointError(f"{path} holds {files[0].name} and {files[1].name}: give the one that you mean")
+    return files[0] if files else path
+
+
+def _read_pt(path: Path, given: Mapping[str, int]) -> Checkpoint:
+    try:
+        pt = import_module("tzd.engines.torch.pt")  # by name: no other engine needs PyTorch to be there
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise TzdError(f"reading {path} needs PyTorch, which is not here: pip install torch") from error
+    checkpoint: Checkpoint = pt.read_pt(path, given)
+    return checkpoint

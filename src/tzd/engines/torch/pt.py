@@ -1,0 +1,64 @@
+"""Tiny Diffusion's own file: a PyTorch state dict, read into NumPy. Nothing else that a pickle can hold is made."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tzd.checkpoint.read import Checkpoint
+from tzd.checkpoint.single_file import assemble
+from tzd.errors import CheckpointError
+from tzd.printable import printable
+
+NORM_EPS = float(np.finfo(np.float32).eps)  # what the original's norms use, whatever a file beside it says
+
+
+def read_pt(path: Path, given: Mapping[str, int]) -> Checkpoint:
+    """Reads a `.pt`.
+
+    Args:
+        path: the file.
+        given: what the user says about it: n_head, block_size, context_len.
+
+    Raises:
+        CheckpointError: it is damaged, no state dict of tensors, or not one of Tiny Diffusion's.
+    """
+    return assemble(path, _arrays(path), given, tables=False, norm_eps=NORM_EPS)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats of old, which are refused below or read all the same
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = _tensors(path, state)
+        return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:  # its message tells how to run the file all the same
+        raise CheckpointError(
+            f"{path} holds something other than tensors, which was not made: no state dict is in it that can be read"
+        ) from error
+    except Exception as error:  # whatever a damaged file makes the library raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
+
+
+def _tensors(path: Path, state: object) -> dict[str, torch.Tensor]:
+    """The state dict, if it is one."""
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a state dict of tensors")
+    for name, value in state.items():
+        dense = isinstance(value, torch.Tensor) and value.layout == torch.strided
+        if not isinstance(name, str) or not dense or not value.dtype.is_floating_point:
+            kind = str(value.dtype) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise CheckpointError(
+                f"{path} is no state dict of tensors: it holds {printable(str(name))} as {kind}; save the model's own"
+                " state_dict() alone"
+            )
+    return dict(state)
