@@ -1,0 +1,154 @@
+"""A training run on MLX, from a configuration to a checkpoint folder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import mlx.core as mx
+from mlx import nn
+
+from tzd.checkpoint import Checkpoint, RunFolder, check_weights, read_checkpoint
+from tzd.config import RunConfig, TrainingSettings
+from tzd.engines.mlx.denoiser import build, set_weights, weight_shapes
+from tzd.engines.mlx.learner import Learner
+from tzd.engines.mlx.streams import hint
+from tzd.engines.mlx.trainee import MlxTrainee
+from tzd.errors import ConfigError, InterruptedRunError
+from tzd.training.course import Course
+from tzd.training.initial import initial_weights
+from tzd.training.records import Logger
+from tzd.training.run import check_initial, checkpoint_to_resume, initial_architecture, open_run
+from tzd.training.samples import validation_samplers
+from tzd.training.signals import Signals
+from tzd.training.task import Task, make_task
+
+MakeLoggers = Callable[[RunFolder, int | None, int], Sequence[Logger]]
+
+
+def check_settings(settings: TrainingSettings, workers: int) -> None:
+    """ConfigError for settings that Lightning has and MLX does not."""
+    if settings.devices not in ("auto", 1, "1") or settings.num_nodes != 1 or settings.strategy != "auto":
+        raise ConfigError(
+            f"training.devices={settings.devices}, num_nodes={settings.num_nodes}, strategy={settings.strategy}:"
+            " leave these out; MLX starts processes by its own launcher (mlx.launch -n 2 -- tzd train engine=mlx ...)"
+        )
+    if str(settings.precision) == "64-true":
+        raise ConfigError("training.precision=64-true: MLX trains in float32 (32-true) or bfloat16 (bf16-mixed)")
+    if workers:
+        raise ConfigError(f"data.num_workers={workers}: on MLX the training process makes its batches; set it to 0")
+
+
+def choose_device(accelerator: str) -> mx.Device:
+    """The device that `training.accelerator` means."""
+    if accelerator not in ("auto", "cpu", "gpu"):
+        raise ConfigError(f"training.accelerator={accelerator}: MLX knows auto, cpu and gpu")
+    if accelerator == "auto":
+        return mx.default_device()
+    device = mx.Device(mx.cpu if accelerator == "cpu" else mx.gpu)
+    if not mx.is_available(device):
+        raise ConfigError(f"training.accelerator={accelerator}: MLX has no such device here")
+    return device
+
+
+@contextmanager
+def on_device(device: mx.Device) -> Iterator[None]:
+    """Makes it the default device for as long as the run takes."""
+    before = mx.default_device()
+    mx.set_default_device(device)
+    try:
+        yield
+    finally:
+        mx.set_default_device(before)
+
+
+def train(
+    config: RunConfig,
+    loggers: MakeLoggers,
+    network: nn.Module | None = None,
+    initial: Checkpoint | None = None,
+) -> Path | None:
+    """Trains, or goes on training.
+
+    Started by MLX's launcher, each process computes its rows of the same global batch; the first one writes.
+
+    Args:
+        config: the run.
+        loggers: (run folder, step to resume from or None, steps in all) -> where metrics, samples and progress go.
+        network: a module of the caller's own in place of the configured architecture; it takes tokens (B, L) and
+            returns logits (B, L, V).
+        initial: what a new run begins with, instead of random weights.
+
+    Returns:
+        The run's folder; None in every process but the first.
+
+    Raises:
+        InterruptedRunError: a signal stopped the run, after it was saved.
+        TzdError: the loss is not finite, a folder cannot be written, or the configuration does not fit.
+    """
+    if config.training.val_generation_freq:
+        validation_samplers(config)  # says now what it would say at the first validation
+    check_settings(config.training, config.data.num_workers)
+    with on_device(choose_device(config.training.accelerator)):
+        group = mx.distributed.init()
+        first = group.rank() == 0
+        if first and (advice := hint()):
+            print(advice, file=sys.stderr)
+        task = make_task(config, initial_architecture(initial), world=group.size(), progress=first)
+        trainee = _trainee(task, network, initial, group)
+        run = open_run(config) if first else None
+        with run.lock() if run else nullcontext():
+            _fit(task, trainee, run, loggers)
+    return run.path if run else None
+
+
+def _trainee(
+    task: Task, network: nn.Module | None, initial: Checkpoint | None, group: mx.distributed.Group
+) -> MlxTrainee:
+    own, network = network is not None, build(task.model) if network is None else network
+    if initial is not None:
+        check_initial(initial, task)
+        check_weights(initial.weights, weight_shapes(network), initial.folder)
+        set_weights(network, initial.weights)
+    elif not own:
+        set_weights(network, initial_weights(weight_shapes(network), task.config.seed))
+    settings = task.config.training
+    on_gpu = mx.default_device() == mx.Device(mx.gpu)
+    half = settings.precision == "bf16-mixed" or (settings.precision == "auto" and on_gpu)
+    # on a CPU it is worth little, and takes a C++ compiler
+    compiled = on_gpu if settings.compile == "auto" else bool(settings.compile)
+    return MlxTrainee(Learner(task, network, group, dtype=mx.bfloat16 if half else None, compiled=compiled))
+
+
+def _fit(task: Task, trainee: MlxTrainee, run: RunFolder | None, make_loggers: MakeLoggers) -> None:
+    state, loggers = None, list[Logger]()
+    if run is not None:
+        path, resume_step = checkpoint_to_resume(task.config, run, task.total_steps)
+        state = None if path is None else trainee.restore(read_checkpoint(path))
+        loggers = list(make_loggers(run, resume_step, task.total_steps))
+    course = Course(task, trainee, run, loggers, trainee.learner.group.rank())
+    course.restore(state or {})
+    trainee.course_state = course.state
+    signals = Signals()
+    signals.open()
+    try:
+        resumed = trainee.begin_alike(state is not None)
+        course.begin(trainee.steps, resumed=resumed)
+        while course.step < task.total_steps and not course.leaving:
+            noised = task.noised(course.step)
+            loss, leave = trainee.learner.step(course.step, noised, leave=signals.received is not None)
+            trainee.steps = course.step + 1
+            course.add_loss(loss)
+            course.after_step(trainee.steps, leave=leave)
+    finally:
+        signals.close()
+        for logger in loggers:
+            logger.close()
+    if course.leaving and run is not None:
+        raise InterruptedRunError(
+            f"stopped and saved at step {course.step}; to go on, repeat the command with training.resume={run.path}",
+            signals.received or signal.SIGTERM,  # which another process may have received
+        )
