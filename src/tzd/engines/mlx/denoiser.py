@@ -51,7 +51,6 @@ class MlxDenoiser:
         self.context_len = context_len
         self.time_conditioned = config.time_steps > 0
         self.time_steps = config.time_steps
-        self.time_steps = config.time_steps
         self.banned = banned_columns(config)
         self._takes = inspect.signature(network.__call__).parameters
 
