@@ -301,17 +301,18 @@ def log_likelihood(
     return likelihood.log_likelihood(model.denoiser, given, scored, draws=draws, seed=_whole("seed", seed, 0))
 
 
-def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: Any = None) -> Path:
+def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: Any = None) -> Path | None:
     """Trains a model.
 
     Args:
         config: a `RunConfig`, the same as plain data, or a list of overrides as on the command line
             (`["model=tiny_cpu", "data=pydocs", "training.max_steps=500"]`).
-        denoiser: your own module in place of the configured architecture: it takes tokens (B, L) and returns
-            logits (B, L, V), V being the tokenizer's vocabulary.
+        denoiser: your own module of the engine's kind (torch's or MLX's) in place of the configured architecture: it
+            takes tokens (B, L) and returns logits (B, L, V), V being the tokenizer's vocabulary.
 
     Returns:
-        The folder of the best checkpoint; the run folder is its parent, and `load` takes either.
+        The folder of the best checkpoint; the run folder is its parent, and `load` takes either. None in every
+        process but the first, where several train together.
     """
     from tzd.loggers import run_loggers
 
@@ -323,7 +324,12 @@ def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: 
         from tzd.configs import compose
 
         config = compose(list(config))
-    run = engine_module(config.engine.name, "train").train(config, run_loggers(config), network=denoiser)
+    start = config.training.init_from
+    run = engine_module(config.engine.name, "train").train(
+        config, run_loggers(config), network=denoiser, initial=None if start is None else read_any(start)
+    )
+    if run is None:
+        return None
     best = RunFolder(run).resolve("best")
     assert best is not None  # a run that ends has validated
     return best

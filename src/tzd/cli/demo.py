@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: a minute or two's worth)")
     parser.add_argument("--out", default="runs", metavar="FOLDER", help="where the run's folder goes (default runs)")
     parser.add_argument("--seed", type=int, default=1337, help="of the whole demo (default 1337)")
+    parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
     parser.add_argument("--quiet", action="store_true", help="no live view of the sample")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
@@ -31,14 +32,18 @@ def run(args: argparse.Namespace) -> int:
     """Trains, measures, draws the loss, writes a text, and says what to try next."""
     from tzd import load, stream, train
     from tzd.configs import compose
+    from tzd.engines import best_engine
     from tzd.training.records import read_metrics
     from tzd.viewers.plot import plot_run
 
-    config = compose(["experiment=demo"], folders=())
+    engine = args.engine or best_engine()
+    config = compose(["experiment=demo", f"engine={engine}"], folders=())
     steps = config.training.max_steps if args.steps is None else args.steps
     config = replace(config, seed=args.seed, training=replace(config.training, max_steps=steps, save_dir=args.out))
     print(f"Training {config.model.name} on the corpus {config.data.name}: {steps} steps.", flush=True)
     checkpoint = train(config)
+    if checkpoint is None:  # of several processes, the first speaks for all
+        return 0
     folder = checkpoint.parent
 
     metrics = read_metrics(folder)
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     picture = plot_run(folder, folder / "loss.png")
     print(f"\nNELBO on held-out text: {bits[0]:.3f} bits per character before, {bits.min():.3f} after.\n")
 
-    model = load(checkpoint)
+    model = load(checkpoint, engine=engine)
     print(f"What it writes after {PROMPT!r}, at temperature {TEMPERATURE}:\n")
     frames = stream(model, length=LENGTH, prompt=PROMPT, temperature=TEMPERATURE, seed=args.seed)
     out = writing.write(model, frames, quiet=args.quiet)

@@ -53,6 +53,8 @@ def _train(config: RunConfig, as_json: bool) -> None:
     from tzd import train
 
     checkpoint = train(config)
+    if checkpoint is None:  # the first process speaks for all
+        return
     print(f"best checkpoint: {checkpoint}")
     if as_json:
         print(json.dumps({"checkpoint": str(checkpoint), "run": str(checkpoint.parent)}))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tzd.checkpoint import RunFolder, read_checkpoint
+from tzd.checkpoint import RunFolder, read_checkpoint, write_npz
 from tzd.diffusion.denoiser import Denoiser
 from tzd.errors import TzdError
 from tzd.training.records import Logger
@@ -138,8 +138,6 @@ class Course:
         self.run.point("last", self.step)
         self.run.prune()
         if self.task.config.training.export_to is not None:
-            from tzd.checkpoint import write_npz
-
             write_npz(Path(self.task.config.training.export_to), read_checkpoint(path))
 
     def _read_clock(self) -> tuple[float, int]:

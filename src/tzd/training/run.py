@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tzd.checkpoint import Checkpoint, RunFolder
+from tzd.checkpoint import Checkpoint, RunFolder, check_export
 from tzd.checkpoint.layout import CONFIG
 from tzd.config import RunConfig, TinyConfig, model_config
 from tzd.errors import ConfigError
 from tzd.training.task import Task
 
 
-def open_run(config: RunConfig) -> RunFolder:
-    """The run's folder: a new one, or the one to go on in."""
+def open_run(task: Task) -> RunFolder:
+    """The run's folder: a new one, or the one to go on in.
+
+    Raises:
+        UserError: there is no such run, or what is asked for could not be written.
+    """
+    config = task.config
+    if config.training.export_to is not None:
+        check_export(Path(config.training.export_to), task.tokenizer)
     resume, save_dir = config.training.resume, config.training.save_dir
     if resume is False:
         return RunFolder.create(save_dir, config.run_name)

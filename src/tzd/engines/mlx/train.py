@@ -99,7 +99,7 @@ def train(
             print(advice, file=sys.stderr)
         task = make_task(config, initial_architecture(initial), world=group.size(), progress=first)
         trainee = _trainee(task, network, initial, group)
-        run = open_run(config) if first else None
+        run = open_run(task) if first else None
         with run.lock() if run else nullcontext():
             _fit(task, trainee, run, loggers)
     return run.path if run else None

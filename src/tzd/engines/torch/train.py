@@ -156,7 +156,7 @@ def train(
         trainer = _trainer(config.training)
         task = make_task(config, initial_architecture(initial), world=trainer.world_size, progress=True)
         module = DiffusionModule(_network(task, network, initial), task)
-        run = open_run(config)
+        run = open_run(task)
         with run.lock():
             _fit(trainer, module, task, run, loggers)
     return run.path
