@@ -83,9 +83,10 @@ def sizes(found: Mapping[str, tuple[int, ...]], *, tables: bool) -> dict[str, in
     n_layer = max(1, len({match[1] for name in found if (match := re.match(r"blocks\.(\d+)\.", name))}))
     expected = shapes(TinyConfig(vocab_size=2, n_layer=n_layer, n_head=1, n_embd=2), tables=tables)  # names alone
     complaint = mismatch(found, {name: found.get(name, shape) for name, shape in expected.items()})
-    flat = [f"{name} {found[name]}" for name in expected if name in found and len(found[name]) != len(expected[name])]
-    if complaint or flat:
-        raise ValueError(complaint or f"{flat[0]} has another number of axes")
+    odd = [name for name, shape in expected.items() if name in found and len(found[name]) != len(shape)]
+    odd += [name for name, shape in found.items() if 0 in shape]
+    if complaint or odd:
+        raise ValueError(complaint or f"{odd[0]} cannot be of the shape {found[odd[0]]}")
     vocab_size, width = found["output_head.weight"]
     result = {
         "vocab_size": vocab_size,
@@ -96,7 +97,7 @@ def sizes(found: Mapping[str, tuple[int, ...]], *, tables: bool) -> dict[str, in
     }
     if tables:
         _, rows, _, pairs = found["cos"]
-        if not pairs or width % (2 * pairs) or rows % 2:
+        if width % (2 * pairs) or rows % 2:
             raise ValueError(f"cos {found['cos']} does not fit a width of {width}, or has an odd number of rows")
         result |= {"n_head": width // (2 * pairs), "block_size": rows // 2}
     return result

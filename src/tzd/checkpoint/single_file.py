@@ -83,7 +83,7 @@ def read_npz(path: Path, given: Mapping[str, int]) -> Checkpoint:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is no {NPZ} file, or was cut short; get the file again")
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # closed also where it is damaged
         arrays = {name: file[name] for name in file.files}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":

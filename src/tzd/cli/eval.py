@@ -14,7 +14,7 @@ from tzd.errors import CorpusError, UserError, nearest
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or the weights in one")
+    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or a file of weights")
     parser.add_argument(
         "--data",
         required=True,

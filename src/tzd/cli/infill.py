@@ -9,7 +9,7 @@ from tzd.cli import writing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or the weights in one")
+    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or a file of weights")
     parser.add_argument("text", metavar="TEXT", help="a text with blanks, one for each token to be written")
     parser.add_argument("--mask", default="_", metavar="C", help="the character that stands for a blank (default _)")
     writing.add_arguments(parser)

@@ -9,7 +9,7 @@ from tzd.cli import writing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or the weights in one")
+    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or a file of weights")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what the text begins with")
     parser.add_argument("--length", type=int, default=256, metavar="N", help="new tokens (default 256)")
     writing.add_arguments(parser)
