@@ -62,6 +62,10 @@ class Task:
         training = self.config.training
         return training.max_steps or max(1, math.ceil(training.epochs * self.steps_per_epoch))
 
+    def flop(self, parameters: int) -> float:
+        """Floating-point operations of the run in each process: 6 per parameter and token (arXiv:2001.08361)."""
+        return 6.0 * parameters * self.total_steps * self.rows * self.config.data.block_size / self.world
+
     @property
     def eval_interval(self) -> int:
         """Optimizer steps between validations."""

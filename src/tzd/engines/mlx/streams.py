@@ -18,6 +18,19 @@ from pathlib import Path
 
 import mlx.core as mx
 
+_WIDTH = "MLX_BFS_MAX_WIDTH"  # of the graph, up to which MLX walks it breadth first
+
+
+def _walk_in_step() -> None:
+    """Has MLX take the operations of a batch's shares in turns, before it computes anything.
+
+    It lets a few operations wait in all streams together. Depth first, as it walks a wide graph, the first share's
+    would fill the queue, and the others would wait for it: no faster than one stream.
+    """
+    if _on_cpu():
+        os.environ.setdefault(_WIDTH, "1000")
+
+
 _made = threading.local()  # MLX's streams belong to the Python thread that made them
 
 
@@ -100,3 +113,6 @@ def _openblas() -> ctypes.CDLL | None:
     """What this process was started with, if it is OpenBLAS: MLX finds it there, and so does this."""
     library = ctypes.CDLL(None)
     return library if hasattr(library, "openblas_set_num_threads") else None
+
+
+_walk_in_step()

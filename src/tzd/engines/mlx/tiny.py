@@ -8,6 +8,7 @@ Matrices may be of lower precision than float32; the residual stream, norms and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import mlx.core as mx
@@ -28,6 +29,19 @@ def attention_mask(attention: mx.array | None) -> mx.array | None:
     if attention is None:
         return None
     return attention[:, None, None, :] if attention.ndim == 2 else attention[:, None]
+
+
+def attend(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
+    """Attention of normalised queries and keys: (B, heads, L, width) each -> the same."""
+    scale = q.shape[-1] ** -0.5
+    if mx.default_device() == mx.Device(mx.gpu):
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+    # On a CPU the exponentials take the time, and MLX raises 2 to a power three times as fast as e. Logits of
+    # normalised queries and keys are at most √width, so that no maximum needs to be subtracted first.
+    weights = mx.power(2.0, ((q * (scale / math.log(2))) @ k.swapaxes(-1, -2)).astype(mx.float32))
+    if mask is not None:
+        weights = mx.where(mask, weights, 0.0)
+    return (weights.astype(v.dtype) @ v) / weights.sum(axis=-1, keepdims=True).astype(v.dtype)
 
 
 def dropout(x: mx.array, rate: float, key: mx.array | None) -> mx.array:
@@ -53,7 +67,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x).reshape(batch, length, 3, self.n_head, width // self.n_head)
         qk = mx.fast.rms_norm(rotate(qkv[:, :, :2], cos, sin), None, self.norm_eps)
         q, k, v = (part.transpose(0, 2, 1, 3) for part in (qk[:, :, 0], qk[:, :, 1], qkv[:, :, 2]))
-        mixed = mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
+        mixed = attend(q, k, v, mask)
         return self.out(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width))
 
 

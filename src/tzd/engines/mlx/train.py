@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ from tzd.training.run import check_initial, checkpoint_to_resume, initial_archit
 from tzd.training.samples import validation_samplers
 from tzd.training.signals import Signals
 from tzd.training.task import Task, make_task
+
+# Floating-point operations of a run from which on compiling repays the seconds that a CPU takes for it.
+_COMPILE_FROM = 1e14
 
 MakeLoggers = Callable[[RunFolder, int | None, int], Sequence[Logger]]
 
@@ -118,9 +122,12 @@ def _trainee(
     settings = task.config.training
     on_gpu = mx.default_device() == mx.Device(mx.gpu)
     half = settings.precision == "bf16-mixed" or (settings.precision == "auto" and on_gpu)
-    # on a CPU it is worth little, and takes a C++ compiler
-    compiled = on_gpu if settings.compile == "auto" else bool(settings.compile)
-    return MlxTrainee(Learner(task, network, group, dtype=mx.bfloat16 if half else None, compiled=compiled))
+    compiled = settings.compile
+    if compiled == "auto":
+        compiled = (
+            on_gpu or task.flop(sum(math.prod(shape) for shape in weight_shapes(network).values())) >= _COMPILE_FROM
+        )
+    return MlxTrainee(Learner(task, network, group, dtype=mx.bfloat16 if half else None, compiled=bool(compiled)))
 
 
 def _fit(task: Task, trainee: MlxTrainee, run: RunFolder | None, make_loggers: MakeLoggers) -> None:

@@ -48,8 +48,7 @@ def should_compile(setting: bool | str, network: nn.Module, task: Task, device_t
     if isinstance(setting, bool):
         return setting
     parameters = sum(p.numel() for p in network.parameters())
-    tokens = task.total_steps * task.rows * task.config.data.block_size / task.world
-    return 6.0 * parameters * tokens >= _COMPILE_FROM.get(device_type, float("inf"))
+    return task.flop(parameters) >= _COMPILE_FROM.get(device_type, float("inf"))
 
 
 def can_compile() -> bool:
