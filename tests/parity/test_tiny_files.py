@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import tzd
+from tzd.diffusion.denoiser import FunctionDenoiser
 from tzd.engines import ENGINES
+from tzd.sampling import sampler, stream
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny"
 PORT, ORIGINAL = GOLDEN / "mlx_diffusion_model.npz", GOLDEN / "diffusion_model.pt"
@@ -43,3 +46,38 @@ def test_the_legacy_switch_gives_the_originals_text_token_for_token(
     request = {"prompt": expected["context"], "length": 56, "sampler": sampler, **settings}
     np.testing.assert_array_equal(tzd.sample(model, **request, legacy=True).tokens, expected[name])
     assert (tzd.sample(model, **request).tokens != expected[name]).any()  # its defects are not ours
+
+
+class Stubborn:
+    """Predicts [MASK] at every other position, and keeps the times that it was given."""
+
+    def __init__(self) -> None:
+        self.times: list[list[int]] = []
+        self.inner = FunctionDenoiser(
+            lambda x: np.where(np.arange(4) == np.arange(x.shape[1])[:, None] % 2, 9.0, 0.0) * np.ones((*x.shape, 1)),
+            vocab_size=4,
+            seq_len=6,
+            mask_id=0,
+            time_conditioned=True,
+            time_steps=2,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def forward(self, tokens: np.ndarray, *, t: np.ndarray, rows: np.ndarray) -> Any:
+        self.times.append(t.tolist())
+        return self.inner.forward(tokens, rows=rows)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("top-k", {"k": 6}), ("threshold", {})])
+def test_with_the_legacy_switch_time_is_the_steps_index_and_a_predicted_mask_stays_blank(
+    name: str, settings: dict
+) -> None:
+    denoiser = Stubborn()
+    *_, last = stream(denoiser, np.zeros((1, 6), int), sampler=sampler(name, **settings, legacy=True))
+    assert last.tokens.tolist() == [[0, 1, 0, 1, 0, 1]]
+    assert last.masked.tolist() == [[True, False] * 3]
+    assert denoiser.times == [[0]] + [[1]] * 5  # the last of the embedding's rows from step 1 on
+    *_, last = stream(Stubborn(), np.zeros((1, 6), int), sampler=sampler(name, **settings))
+    assert not last.masked.any() and last.tokens.all()

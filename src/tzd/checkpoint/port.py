@@ -54,12 +54,12 @@ def shapes(config: TinyConfig, *, tables: bool) -> dict[str, tuple[int, ...]]:
         tables: whether the rotary tables are there (`.npz`) or not (`.pt`).
     """
     width, mlp = config.n_embd, config.mlp_width
-    tall, wide = {"mlp.c_fc.weight": (mlp, width)}, {"mlp.c_proj.weight": (width, mlp)}
+    in_block = {"mlp.c_fc.weight": (mlp, width), "mlp.c_proj.weight": (width, mlp)}
     special = {
         "token_emb.weight": (config.n_embedding_rows, width),
         "time_emb.weight": (config.time_steps, width),
         "output_head.weight": (config.vocab_size, width),
-        **{f"blocks.{i}.{name}": shape for i in range(config.n_layer) for name, shape in (tall | wide).items()},
+        **{f"blocks.{i}.{name}": shape for i in range(config.n_layer) for name, shape in in_block.items()},
     }
     every = [name for theirs in names(config.n_layer).values() for name in theirs]
     table = (1, 2 * config.block_size, 1, width // config.n_head // 2)
