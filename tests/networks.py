@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from tzd.checkpoint import write_checkpoint
 from tzd.config import TinyConfig
 from tzd.diffusion.denoiser import Denoiser
 from tzd.engines import engine_module
 from tzd.engines.torch.denoiser import TorchDenoiser, set_weights
 from tzd.engines.torch.tiny import Tiny
+from tzd.mapping import to_mapping
 from tzd.training.initial import initial_weights
 
 CONFIG = TinyConfig(vocab_size=11, n_layer=2, n_head=2, n_embd=16, block_size=12)
@@ -56,3 +58,14 @@ def canvas(rows: int = 3, width: int = 12, seed: int = 0) -> np.ndarray:
 
 def logits_of(network: nn.Module, tokens: np.ndarray, config: TinyConfig = CONFIG, **inputs: np.ndarray) -> np.ndarray:
     return TorchDenoiser(network, config).forward(tokens, **inputs)[0].numpy()
+
+
+def checkpoint(folder: Path, config: TinyConfig) -> Path:
+    """The stirred network as a checkpoint whose tokens are ASCII codes."""
+    sections = {
+        "model": {"model_type": config.model_type, **to_mapping(config)},
+        "tokenizer": {"kind": "ascii", "vocab_size": 128},
+        "diffusion": {},
+        "provenance": {},
+    }
+    return write_checkpoint(folder, config=sections, weights=weights_of(stirred(config)))

@@ -41,7 +41,8 @@ def attend(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.a
     weights = mx.power(2.0, ((q * (scale / math.log(2))) @ k.swapaxes(-1, -2)).astype(mx.float32))
     if mask is not None:
         weights = mx.where(mask, weights, 0.0)
-    return (weights.astype(v.dtype) @ v) / weights.sum(axis=-1, keepdims=True).astype(v.dtype)
+    total = mx.maximum(weights.sum(axis=-1, keepdims=True), 1e-30)  # who attends to nobody gets zeros, as in PyTorch
+    return (weights.astype(v.dtype) @ v) / total.astype(v.dtype)
 
 
 def dropout(x: mx.array, rate: float, key: mx.array | None) -> mx.array:
