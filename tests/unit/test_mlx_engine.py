@@ -25,6 +25,7 @@ from mlx import nn, optimizers  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
 from tzd.engines.mlx import streams  # noqa: E402
+from tzd.engines.mlx.arrays import MlxArrays  # noqa: E402
 from tzd.engines.mlx.denoiser import MlxDenoiser, build, load_denoiser, set_weights, weight_shapes  # noqa: E402
 from tzd.engines.mlx.denoiser import weights_of as weights_of_mlx  # noqa: E402
 from tzd.engines.mlx.tiny import Tiny, dropout  # noqa: E402
@@ -117,6 +118,14 @@ def test_logits_are_float32_also_where_the_weights_are_bfloat16() -> None:
     assert half.network.head.weight.dtype == mx.bfloat16 and ours.head.weight.dtype == mx.float32
     difference = np.abs(logits(half, tokens) - logits(full, tokens))
     assert 0 < difference.max() < 0.1 * np.abs(logits(full, tokens)).max()
+
+
+def test_arrays_are_float32_whatever_they_come_from_and_reach_numpy_from_bfloat16() -> None:
+    xp, host = MlxArrays(), np.array([[0.1, -np.inf, 3.0]])
+    assert xp.asarray(host).dtype == mx.float32
+    half = xp.asarray(host).astype(mx.bfloat16)
+    assert xp.floats(half).dtype == mx.float32
+    np.testing.assert_array_equal(xp.to_numpy(half), np.array([[0.10009765625, -np.inf, 3.0]], np.float32))
 
 
 @pytest.mark.parametrize(
