@@ -28,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     writing.add_arguments(parser)
     parser.set_defaults(sampler="renoise", engine="mlx")
     parser.epilog = (
-        "Defaults: --weights weights/mlx_diffusion_model.npz --data data/tiny_shakespeare.txt --num-blocks 30"
-        " --sampler renoise --steps 128 --temperature 1.0 --seed 0 --engine mlx. A model that was trained without a"
-        " context (context_len=0) writes the blocks independently of each other, and --data is not read."
+        f"{parser.epilog} Defaults: --weights weights/mlx_diffusion_model.npz --data data/tiny_shakespeare.txt"
+        " --num-blocks 30 --sampler renoise --steps 128 --temperature 1.0 --seed 0 --engine mlx. A model that was"
+        " trained without a context (context_len=0) writes the blocks independently of each other, and --data is not"
+        " read."
     )
 
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tzd.checkpoint import RunFolder, read_checkpoint
+from tzd.checkpoint import Checkpoint, RunFolder, read_checkpoint
 from tzd.checkpoint.layout import sha256
 from tzd.corpus import resolve_file
 from tzd.corpus.sources import shakespeare
+from tzd.engines.formats import read_any
 from tzd.errors import TzdError, UserError
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
     weights, state = _paths(args)
     begin = _resumed(args, weights, state) if args.resume else _fresh(args, weights, state)
     with _named_by_flags(state):
-        train(_config(args, state, begin))
-    print(f"weights: {weights}\nstate:   {state}")
+        written = train(_config(args, state, begin))
+    if written is not None:  # where several processes train together, the first speaks for all
+        print(f"weights: {weights}\nstate:   {state}")
     return 0
 
 
@@ -143,6 +145,9 @@ def _fresh(args: argparse.Namespace, weights: Path, state: Path) -> dict[str, An
         raise UserError(f"{weights} exists: give --resume to go on with it, or name another file with --weights")
     if _last(state):
         raise UserError(f"{state} holds a run: give --resume to go on with it, or name other --weights")
+    beside = weights.with_suffix(".json")
+    if beside.exists():
+        raise UserError(f"{beside} exists, and the weights' description goes there: remove it, or name other --weights")
     _refuse_filled(state)
     return {}
 
@@ -155,15 +160,24 @@ def _resumed(args: argparse.Namespace, weights: Path, state: Path) -> dict[str, 
             raise UserError(f"there are no weights at {weights} to go on with: leave out --resume to begin anew")
         _refuse_filled(state)
         return {"init_from": str(weights), "first_step": args.resume_step or 0}
-    saved = read_checkpoint(last).config.get("provenance", {})
-    if args.resume_step not in (None, saved.get("step")):
-        raise UserError(f"--resume-step={args.resume_step}, but {state} is at step {saved.get('step')}: leave it out")
-    begun = saved.get("run", {}).get("training", {})
-    return {
-        "resume": str(state),
-        "init_from": begun.get("init_from"),
-        "first_step": begun.get("first_step", 0),
-    }
+    saved = read_checkpoint(last)
+    step = saved.section("provenance").get("step")
+    if args.resume_step not in (None, step):
+        raise UserError(f"--resume-step={args.resume_step}, but {state} is at step {step}: leave it out")
+    begun = saved.section("provenance").get("run", {}).get("training", {})
+    begin = {"init_from": begun.get("init_from"), "first_step": begun.get("first_step", 0)}
+    if weights.exists() and begin["init_from"] is None and _run_of(read_any(weights)) != _run_of(saved):
+        raise UserError(
+            f"{weights} is not from the run in {state}: name that run's weights, or another --state-path for these"
+        )
+    return {"resume": str(state), **begin}
+
+
+def _run_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What tells the weights of one run from those of another, in a file as well as in a folder."""
+    provenance, model = checkpoint.section("provenance"), checkpoint.section("model")
+    sizes = {name: model.get(name) for name in ("n_layer", "n_head", "n_embd", "block_size")}
+    return {"seed": provenance.get("seed"), "corpus": provenance.get("corpus_sha256"), **sizes}
 
 
 def _last(state: Path) -> Path | None:
@@ -182,7 +196,7 @@ def _named_by_flags(state: Path) -> Iterator[None]:
         yield
     except TzdError as error:
         message = str(error).replace(f"training.resume={state}", "--resume")
-        for flag, (setting, *_) in NUMBERS.items():
-            message = message.replace(setting, flag)
+        for setting, flag in OWNED.items():
+            message = message.replace(setting, flag) if "." in setting else message
         error.args = (message,)
         raise
