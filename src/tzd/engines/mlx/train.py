@@ -99,8 +99,6 @@ def train(
     with on_device(choose_device(config.training.accelerator)):
         group = mx.distributed.init()
         first = group.rank() == 0
-        if first and (advice := hint()):
-            print(advice, file=sys.stderr)
         task = make_task(config, initial_architecture(initial), world=group.size(), progress=first)
         trainee = _trainee(task, network, initial, group)
         run = open_run(task) if first else None
@@ -143,6 +141,8 @@ def _fit(task: Task, trainee: MlxTrainee, run: RunFolder | None, make_loggers: M
     signals.open()
     try:
         resumed = trainee.begin_alike(state is not None)
+        if run is not None and (advice := hint()):  # now that nothing speaks against the run
+            print(advice, file=sys.stderr)
         course.begin(trainee.steps, resumed=resumed)
         while course.step < task.total_steps and not course.leaving:
             noised = task.noised(course.step)
