@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from torch import nn
 
 import tzd
 from tzd.checkpoint import RunFolder
@@ -56,8 +56,12 @@ def config_in(folder: Path, changes: Mapping[str, Any] | None = None) -> RunConf
     return run_config(values)
 
 
-def train(folder: Path, changes: Mapping[str, Any] | None = None, denoiser: nn.Module | None = None) -> RunFolder:
-    return RunFolder(tzd.train(config_in(folder, changes), denoiser=denoiser).parent)
+def train(
+    folder: Path, changes: Mapping[str, Any] | None = None, denoiser: Any = None, engine: str = "torch"
+) -> RunFolder:
+    checkpoint = tzd.train(config_in(folder, {"engine.name": engine, **(changes or {})}), denoiser=denoiser)
+    assert checkpoint is not None
+    return RunFolder(checkpoint.parent)
 
 
 def weights(run: RunFolder, pointer: str = "last") -> dict[str, np.ndarray]:
@@ -87,3 +91,14 @@ def send_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIG
         return original(self, at)
 
     monkeypatch.setattr(Task, "noised", noised)
+
+
+def spoil_from(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Makes the loss of every batch from a step on not a number."""
+    original = Task.noised
+
+    def spoiled(self: Task, at: int) -> Any:
+        noised = original(self, at)
+        return replace(noised, weight=noised.weight * np.float32("nan")) if at >= step else noised
+
+    monkeypatch.setattr(Task, "noised", spoiled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,10 @@ from tzd.training.task import Task
 def weighted_cross_entropy(logits: mx.array, targets: mx.array, weight: mx.array) -> mx.array:
     """Σ weight · CE in float32: logits (B, L, V), targets and weight (B, L)."""
     return (nn.losses.cross_entropy(logits.astype(mx.float32), targets) * weight).sum()
+
+
+class AbandonedError(Exception):
+    """Another process has given up, and says why."""
 
 
 class Learner:
@@ -80,16 +85,33 @@ class Learner:
 
         Returns:
             The loss of the global batch, computed; and whether any process was told to end.
+
+        Raises:
+            AbandonedError: another process has given up.
         """
         with blas_threads(len(self._shares)):
             loss, gradients = self._accumulated(step, noised)
-            told = mx.array(float(leave))
-            if self.group.size() > 1:  # what the processes must agree on travels with the gradients
-                mean = nn.average_gradients([loss, told, *gradients.values()], self.group)
-                loss, told, gradients = mean[0], mean[1], dict(zip(gradients, mean[2:], strict=True))
+            if self.group.size() > 1:
+                loss, leave, gradients = self._meet(loss, gradients, leave=leave)
             self._move(step, gradients)
-            mx.eval(loss, told, self.norm, self.weights, self.average, self.states())
-        return loss, leave if self.group.size() == 1 else bool(told.item())
+            mx.eval(loss, self.norm, self.weights, self.average, self.states())
+        return loss, leave
+
+    def give_up(self) -> None:
+        """Has the other processes, who wait for this one's gradients, end too."""
+        with suppress(AbandonedError):
+            self._meet(mx.array(0.0), {name: mx.zeros_like(w) for name, w in self.weights.items()}, give_up=True)
+
+    def _meet(
+        self, loss: mx.array, gradients: Weights, *, leave: bool = False, give_up: bool = False
+    ) -> tuple[mx.array, bool, Weights]:
+        """Means over all processes; what they must agree on travels with the gradients."""
+        said = mx.array([float(leave), float(give_up)])
+        loss, said, *means = nn.average_gradients([loss, said, *gradients.values()], self.group)
+        leave, give_up = (share > 0 for share in said.tolist())
+        if give_up:
+            raise AbandonedError
+        return loss, leave, dict(zip(gradients, means, strict=True))
 
     def _accumulated(self, step: int, noised: Noised) -> tuple[mx.array, Weights]:
         """Loss and gradient of this process's rows."""

@@ -15,10 +15,10 @@ from mlx import nn
 from tzd.checkpoint import Checkpoint, RunFolder, check_weights, read_checkpoint
 from tzd.config import RunConfig, TrainingSettings
 from tzd.engines.mlx.denoiser import build, set_weights, weight_shapes
-from tzd.engines.mlx.learner import Learner
+from tzd.engines.mlx.learner import AbandonedError, Learner
 from tzd.engines.mlx.streams import hint
 from tzd.engines.mlx.trainee import MlxTrainee
-from tzd.errors import ConfigError, InterruptedRunError
+from tzd.errors import ConfigError, InterruptedRunError, TzdError
 from tzd.training.course import Course
 from tzd.training.initial import initial_weights
 from tzd.training.records import Logger
@@ -101,9 +101,21 @@ def train(
         first = group.rank() == 0
         task = make_task(config, initial_architecture(initial), world=group.size(), progress=first)
         trainee = _trainee(task, network, initial, group)
-        run = open_run(task) if first else None
-        with run.lock() if run else nullcontext():
-            _fit(task, trainee, run, loggers)
+        run = None
+        try:
+            run = open_run(task) if first else None
+            with run.lock() if run else nullcontext():
+                course, received = _fit(task, trainee, run, loggers)
+        except AbandonedError:
+            return None
+        except TzdError:
+            trainee.give_up()
+            raise
+    if run is not None and course.leaving:
+        raise InterruptedRunError(
+            f"stopped and saved at step {course.step}; to go on, repeat the command with training.resume={run.path}",
+            received or signal.SIGTERM,  # which another process may have received
+        )
     return run.path if run else None
 
 
@@ -128,7 +140,10 @@ def _trainee(
     return MlxTrainee(Learner(task, network, group, dtype=mx.bfloat16 if half else None, compiled=bool(compiled)))
 
 
-def _fit(task: Task, trainee: MlxTrainee, run: RunFolder | None, make_loggers: MakeLoggers) -> None:
+def _fit(
+    task: Task, trainee: MlxTrainee, run: RunFolder | None, make_loggers: MakeLoggers
+) -> tuple[Course, int | None]:
+    """Trains. Returns what became of it, and the signal that was received, if one was."""
     state, loggers = None, list[Logger]()
     if run is not None:
         path, resume_step = checkpoint_to_resume(task.config, run, task.total_steps)
@@ -154,8 +169,4 @@ def _fit(task: Task, trainee: MlxTrainee, run: RunFolder | None, make_loggers: M
         signals.close()
         for logger in loggers:
             logger.close()
-    if course.leaving and run is not None:
-        raise InterruptedRunError(
-            f"stopped and saved at step {course.step}; to go on, repeat the command with training.resume={run.path}",
-            signals.received or signal.SIGTERM,  # which another process may have received
-        )
+    return course, signals.received

@@ -12,7 +12,7 @@ import numpy as np
 
 from tzd.checkpoint import Checkpoint, check_weights, write_checkpoint
 from tzd.engines.mlx.denoiser import NETWORKS, MlxDenoiser, weight_shapes, weights_of
-from tzd.engines.mlx.learner import Learner
+from tzd.engines.mlx.learner import AbandonedError, Learner
 from tzd.errors import CheckpointError
 
 
@@ -31,6 +31,7 @@ class MlxTrainee:
         self.learner, self.task = learner, learner.task
         self.steps = self.task.config.training.first_step
         self.course_state: Callable[[], dict[str, Any]] = dict
+        self._begun = False
 
     @contextmanager
     def measured(self) -> Iterator[MlxDenoiser]:
@@ -110,10 +111,16 @@ class MlxTrainee:
 
         Returns:
             Whether the first does.
+
+        Raises:
+            AbandonedError: one of them has given up already.
         """
         learner, group = self.learner, self.learner.group
         if group.size() == 1:
             return resumed
+        self._begun = True
+        if mx.distributed.all_sum(mx.array(0.0), group=group).item():
+            raise AbandonedError
         share = float(group.rank() == 0)
 
         def first(value: mx.array) -> mx.array:
@@ -128,6 +135,14 @@ class MlxTrainee:
         mx.eval(learner.weights, learner.average, learner.states())
         self.steps = int(first(mx.array(self.steps)))
         return bool(first(mx.array(resumed)))
+
+    def give_up(self) -> None:
+        """Has the other processes end, wherever they wait for this one."""
+        group = self.learner.group
+        if group.size() > 1 and self._begun:
+            self.learner.give_up()
+        elif group.size() > 1:
+            mx.eval(mx.distributed.all_sum(mx.array(1.0), group=group))
 
     def _moments(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each weight with the state in which its optimizer keeps its moments."""
