@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from tzd.checkpoint import Checkpoint, RunFolder, check_export
+import numpy as np
+
+from tzd.checkpoint import Checkpoint, RunFolder, check_export, check_weights
 from tzd.checkpoint.layout import CONFIG
 from tzd.config import RunConfig, TinyConfig, model_config
 from tzd.errors import ConfigError
+from tzd.training.initial import initial_weights
 from tzd.training.task import Task
 
 
@@ -52,8 +56,32 @@ def initial_architecture(initial: Checkpoint | None) -> TinyConfig | None:
     return model_config(initial.config.get("model", {}), f"{initial.folder / CONFIG}: model")
 
 
-def check_initial(initial: Checkpoint, task: Task) -> None:
-    """ConfigError where a checkpoint cannot be what the run begins with."""
+def first_weights(
+    task: Task, initial: Checkpoint | None, shapes: Mapping[str, tuple[int, ...]], *, own: bool
+) -> Mapping[str, np.ndarray] | None:
+    """The weights that a new run begins with.
+
+    Args:
+        task: what is trained.
+        initial: the checkpoint that it begins with, if any.
+        shapes: of the network's weights, by name.
+        own: whether the network is a module of the caller's own, with weights of its own.
+
+    Returns:
+        Name -> array; None leaves the network as it is.
+
+    Raises:
+        ConfigError: the checkpoint cannot be what the run begins with.
+        CheckpointError: its weights do not fit the network.
+    """
+    if initial is None:
+        return None if own else initial_weights(shapes, task.config.seed)
+    _check_initial(initial, task)
+    check_weights(initial.weights, shapes, initial.folder)
+    return initial.weights
+
+
+def _check_initial(initial: Checkpoint, task: Task) -> None:
     where, model, training = initial.folder, task.model, task.config.training
     if initial.config.get("tokenizer") != task.tokenizer.describe():
         raise ConfigError(

@@ -12,7 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 from mlx import nn
 
-from tzd.checkpoint import Checkpoint, RunFolder, check_weights, read_checkpoint
+from tzd.checkpoint import Checkpoint, RunFolder, read_checkpoint
 from tzd.config import RunConfig, TrainingSettings
 from tzd.engines.mlx.denoiser import build, set_weights, weight_shapes
 from tzd.engines.mlx.learner import AbandonedError, Learner
@@ -20,9 +20,8 @@ from tzd.engines.mlx.streams import hint
 from tzd.engines.mlx.trainee import MlxTrainee
 from tzd.errors import ConfigError, InterruptedRunError, TzdError
 from tzd.training.course import Course
-from tzd.training.initial import initial_weights
 from tzd.training.records import Logger
-from tzd.training.run import check_initial, checkpoint_to_resume, initial_architecture, open_run
+from tzd.training.run import checkpoint_to_resume, first_weights, initial_architecture, open_run
 from tzd.training.samples import validation_samplers
 from tzd.training.signals import Signals
 from tzd.training.task import Task, make_task
@@ -123,12 +122,9 @@ def _trainee(
     task: Task, network: nn.Module | None, initial: Checkpoint | None, group: mx.distributed.Group
 ) -> MlxTrainee:
     own, network = network is not None, build(task.model) if network is None else network
-    if initial is not None:
-        check_initial(initial, task)
-        check_weights(initial.weights, weight_shapes(network), initial.folder)
-        set_weights(network, initial.weights)
-    elif not own:
-        set_weights(network, initial_weights(weight_shapes(network), task.config.seed))
+    weights = first_weights(task, initial, weight_shapes(network), own=own)
+    if weights is not None:
+        set_weights(network, weights)
     settings = task.config.training
     on_gpu = mx.default_device() == mx.Device(mx.gpu)
     half = settings.precision == "bf16-mixed" or (settings.precision == "auto" and on_gpu)

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from tzd.checkpoint import Checkpoint, RunFolder, check_weights
+from tzd.checkpoint import Checkpoint, RunFolder
 from tzd.config import RunConfig, TrainingSettings
 from tzd.engines.torch.callbacks import CourseCallback, TorchTrainee
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
@@ -22,9 +22,8 @@ from tzd.engines.torch.data import NoisedData
 from tzd.engines.torch.denoiser import NETWORKS, build, set_weights, weight_shapes
 from tzd.engines.torch.module import DiffusionModule
 from tzd.errors import ConfigError, InterruptedRunError
-from tzd.training.initial import initial_weights
 from tzd.training.records import Logger
-from tzd.training.run import check_initial, checkpoint_to_resume, initial_architecture, open_run
+from tzd.training.run import checkpoint_to_resume, first_weights, initial_architecture, open_run
 from tzd.training.samples import validation_samplers
 from tzd.training.task import Task, make_task
 
@@ -163,12 +162,9 @@ def train(
 
 def _network(task: Task, network: nn.Module | None, initial: Checkpoint | None) -> nn.Module:
     own, network = network is not None, build(task.model) if network is None else network
-    if initial is not None:
-        check_initial(initial, task)
-        check_weights(initial.weights, weight_shapes(network), initial.folder)
-        set_weights(network, initial.weights)
-    elif not own:
-        set_weights(network, initial_weights(weight_shapes(network), task.config.seed))
+    weights = first_weights(task, initial, weight_shapes(network), own=own)
+    if weights is not None:
+        set_weights(network, weights)
     return network
 
 
