@@ -1,4 +1,4 @@
-"""python -m benchmarks [startup] [training] [--rounds N] [--steps N] [--json PATH]."""
+"""python -m benchmarks [WHAT ...] [--rounds N] [--steps N] [--passes N] [--json PATH]."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import os
 import platform
 import re
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import startup, training
+from benchmarks import sampling, startup, training
+from tzd.errors import MissingExtraError
 
 
 def machine() -> dict[str, Any]:
@@ -27,26 +29,46 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": version("torch"),
+        "mlx": _version("mlx"),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="*", metavar="WHAT", help="startup, training; all, if nothing is named")
+    parser.add_argument(
+        "what", nargs="*", metavar="WHAT", help="startup, training, mlx-training, mlx-sampling; all, if none"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps of a turn, two or more")
+    parser.add_argument("--passes", type=int, default=16, help="denoiser passes of a turn of sampling")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
     args = parser.parse_args()
     measures: dict[str, tuple[Callable[[], Any], Callable[[Any], Table]]] = {
         "startup": (lambda: startup.measure(args.rounds), startup.table),
-        "training": (lambda: training.measure(args.rounds, args.steps), training.table),
+        "training": (lambda: training.measure("torch", args.rounds, args.steps), training.table),
+        "mlx-training": (lambda: training.measure("mlx", args.rounds, args.steps), training.table),
+        "mlx-sampling": (lambda: sampling.measure(args.rounds, args.passes), sampling.table),
     }
     if unknown := set(args.what) - set(measures):
         parser.error(f"unknown: {', '.join(sorted(unknown))} (known: {', '.join(measures)})")
-    if args.rounds < 1 or args.steps < 2:
-        parser.error("--rounds must be at least 1, --steps at least 2")
+    if args.rounds < 1 or args.passes < 1 or args.steps < 2:
+        parser.error("--rounds and --passes must be at least 1, --steps at least 2")
+    chosen = args.what or list(measures)
+    if find_spec("mlx") is None and (on_mlx := [name for name in chosen if name.startswith("mlx-")]):
+        missing = MissingExtraError(", ".join(on_mlx), "mlx")
+        if args.what:
+            parser.error(str(missing))
+        print(f"skipped: {missing}")
+        chosen = [name for name in chosen if name not in on_mlx]
     results: dict[str, Any] = {"machine": machine()}
-    for name in args.what or measures:
+    for name in chosen:
         measure, table = measures[name]
         results[name] = measure()
         Console(width=120).print(table(results[name]))

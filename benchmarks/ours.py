@@ -1,4 +1,4 @@
-"""A training run of `tzd.train` as it comes, `torch.compile` included, that takes turns."""
+"""A training run of `tzd.train`, on either engine, that takes turns."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from benchmarks.sizes import BATCH, HEADS, LAYERS, LENGTH, VOCABULARY, WIDTH
 from benchmarks.turns import hear, peak_memory, say
 from tzd.config import run_config
-from tzd.engines.torch.train import auto_precision, train
+from tzd.engines import engine_module
 
 
 class TurnsLogger:
@@ -50,16 +48,29 @@ class TurnsLogger:
     def close(self) -> None: ...
 
 
-def main(optimizer: str, steps: int, rounds: int) -> None:
+def computes_in_bfloat16(engine: str) -> bool:
+    """Whether `training.precision=auto` means bf16-mixed here."""
+    if engine == "mlx":
+        import mlx.core as mx
+
+        return mx.default_device() == mx.Device(mx.gpu)
+    import torch
+
+    from tzd.engines.torch.train import auto_precision
+
+    return auto_precision("cuda" if torch.cuda.is_available() else "cpu") == "bf16-mixed"
+
+
+def main(engine: str, optimizer: str, compiled: str, steps: int, rounds: int) -> None:
     alphabet = (string.ascii_letters + string.digits + string.punctuation)[:VOCABULARY]
-    bf16 = auto_precision("cuda" if torch.cuda.is_available() else "cpu") == "bf16-mixed"
+    bf16 = computes_in_bfloat16(engine)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # compiles anew, as a first run does
         text = Path(folder) / "text.txt"
         text.write_text("".join(random.Random(0).choices(alphabet, k=200_000)))
         training = {
             "optimizer": optimizer,
-            "compile": True,
+            "compile": compiled == "true" or compiled,
             "max_steps": (1 + rounds) * steps,
             "log_every_n_steps": steps,
             "eval_interval": (1 + rounds) * steps,
@@ -72,11 +83,12 @@ def main(optimizer: str, steps: int, rounds: int) -> None:
                 "model": {"n_layer": LAYERS, "n_head": HEADS, "n_embd": WIDTH, "block_size": LENGTH},
                 "data": {"name": "text", "path": str(text), "batch_size": BATCH, "block_size": LENGTH},
                 "training": training,
+                "engine": {"name": engine},
             }
         )
-        train(config, lambda run, resumed, total: [TurnsLogger(steps, bf16)])
+        engine_module(engine, "train").train(config, lambda run, resumed, total: [TurnsLogger(steps, bf16)])
     say(peak_mib=peak_memory())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(*sys.argv[1:4], *map(int, sys.argv[4:]))

@@ -69,8 +69,8 @@ class Plain(nn.Module):
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
         width = WIDTH // HEADS
         angle = torch.outer(torch.arange(LENGTH), 10000.0 ** (-torch.arange(0, width, 2) / width))
-        self.register_buffer("cos", angle.cos()[:, None])
-        self.register_buffer("sin", angle.sin()[:, None])
+        self.register_buffer("cos", angle.cos()[:, None], persistent=False)
+        self.register_buffer("sin", angle.sin()[:, None], persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = norm(self.embedding(tokens))

@@ -5,33 +5,56 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-
-import torch
+from collections.abc import Callable
 
 from benchmarks.turns import serve
 
 SIZE, REPEATS = 2048, 5
 
 
-def speed(dtype: torch.dtype, device: str) -> float:
-    """Floating-point operations per second of a product of two square matrices."""
-    a, b = (torch.randn(SIZE, SIZE, device=device, dtype=dtype) for _ in range(2))
+def on_torch() -> dict[str, Callable[[], object]]:
+    """For each dtype a product of two square matrices; it returns when the device has computed it."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def product(dtype: torch.dtype) -> Callable[[], object]:
+        a, b = (torch.randn(SIZE, SIZE, device=device, dtype=dtype) for _ in range(2))
+        return lambda: float((a @ b)[0, 0])
+
+    return {"float32": product(torch.float32), "bfloat16": product(torch.bfloat16)}
+
+
+def on_mlx() -> dict[str, Callable[[], object]]:
+    """The same on MLX, which computes in bfloat16 on a GPU only."""
+    import mlx.core as mx
+
+    def product(dtype: mx.Dtype) -> Callable[[], object]:
+        a, b = (mx.random.normal((SIZE, SIZE)).astype(dtype) for _ in range(2))
+        return lambda: mx.eval(a @ b)
+
+    float32 = {"float32": product(mx.float32)}
+    return {**float32, "bfloat16": product(mx.bfloat16)} if mx.default_device() == mx.Device(mx.gpu) else float32
+
+
+def speed(product: Callable[[], object]) -> float:
+    """Floating-point operations per second."""
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        (a @ b)[0, 0].item()  # waits for the device
+        product()
         seconds.append(time.perf_counter() - start)
     return 2 * SIZE**3 / statistics.median(seconds)
 
 
-def main(rounds: int) -> None:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def main(engine: str, rounds: int) -> None:
+    products = {"torch": on_torch, "mlx": on_mlx}[engine]()
 
     def turn() -> dict[str, float]:
-        return {"float32": speed(torch.float32, device), "bfloat16": speed(torch.bfloat16, device)}
+        return {dtype: speed(product) for dtype, product in products.items()}
 
     serve(turn, rounds, **turn())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,6 +1,6 @@
 """Training throughput, memory and compilation of `tiny`: ours against a plain loop, in one run.
 
-python -m benchmarks training --rounds 5 --steps 6
+python -m benchmarks training mlx-training --rounds 5 --steps 6
 """
 
 from __future__ import annotations
@@ -10,34 +10,48 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.openblas import environment, preload
 from benchmarks.sizes import FLOP_PER_TOKEN, PARAMETERS, TOKENS_PER_STEP
-from benchmarks.turns import Numbers, in_turns
+from benchmarks.turns import Numbers, compared, in_turns, seconds_of
 
 PLAIN, PRODUCTS = "plain loop, AdamW", "matrix products"
+LOOPS = {"torch": "benchmarks.plain", "mlx": "benchmarks.plain_mlx"}
+# The runs of ours: training.optimizer and training.compile, "auto" being as it comes (not compiled, if so short).
+RUNS = {
+    "torch": {"tzd, AdamW": ("adamw", "true"), "tzd, Muon": ("muon", "true")},
+    "mlx": {
+        "tzd, AdamW": ("adamw", "auto"),
+        "tzd, AdamW, compiled": ("adamw", "true"),
+        "tzd, Muon": ("muon", "auto"),
+        "tzd, Muon, compiled": ("muon", "true"),
+    },
+}
 
 
-def measure(rounds: int, steps: int) -> dict[str, Any]:
+def measure(engine: str, rounds: int, steps: int) -> dict[str, Any]:
     """Runs the contenders in turns.
 
     Args:
+        engine: torch or mlx.
         rounds: turns of each.
         steps: optimizer steps of a turn.
 
     Returns:
-        Plain data: `peak_gflops`, and of each contender its speed, the ratio to the plain loop's pair by pair, its
-        share of the peak, its memory.
+        Plain data: `engine`, `preload`, `peak_gflops`, and of each contender its speed, the ratio to the plain loop's
+        pair by pair, its share of the peak, its memory.
     """
     contenders = {
-        PLAIN: ["benchmarks.plain", str(steps)],
-        "tzd, AdamW": ["benchmarks.ours", "adamw", str(steps)],
-        "tzd, Muon": ["benchmarks.ours", "muon", str(steps)],
+        PRODUCTS: ["benchmarks.products", engine],
+        PLAIN: [LOOPS[engine], str(steps)],
+        **{name: ["benchmarks.ours", engine, *settings, str(steps)] for name, settings in RUNS[engine].items()},
     }
-    return summary(in_turns({PRODUCTS: ["benchmarks.products"], **contenders}, rounds), steps)
+    said = in_turns(contenders, rounds, environment() if engine == "mlx" else None)
+    return {"engine": engine, "preload": preload() if engine == "mlx" else None, **summary(said, steps)}
 
 
 def summary(said: dict[str, list[Numbers]], steps: int) -> dict[str, Any]:
     """What workers said, as figures; see `measure`."""
-    peaks = {dtype: max(turn[dtype] for turn in said[PRODUCTS][:-1]) for dtype in ("float32", "bfloat16")}
+    peaks = {dtype: max(turn[dtype] for turn in said[PRODUCTS][:-1]) for dtype in said[PRODUCTS][0]}
     plain = said[PLAIN]
     return {
         "parameters": PARAMETERS,
@@ -48,19 +62,16 @@ def summary(said: dict[str, list[Numbers]], steps: int) -> dict[str, Any]:
 
 
 def _row(ours: list[Numbers], plain: list[Numbers], steps: int, peaks: dict[str, float]) -> dict[str, Any]:
-    seconds, their_seconds = ([turn["seconds"] for turn in said[1:-1]] for said in (ours, plain))
     dtype = "bfloat16" if ours[0].get("bf16") else "float32"
-    speeds = [steps * TOKENS_PER_STEP / s for s in seconds]
+    speeds = [steps * TOKENS_PER_STEP / seconds for seconds in seconds_of(ours)]
     speed = statistics.median(speeds)
     return {
         "tokens_per_second": speed,
         "turns": speeds,
-        "ratio": statistics.median(theirs / s for s, theirs in zip(seconds, their_seconds, strict=True)),
         "dtype": dtype,
         "share_of_peak": speed * FLOP_PER_TOKEN / peaks[dtype],
-        "compile_seconds": ours[0]["first_step"] - TOKENS_PER_STEP / speed if ours is not plain else 0.0,
-        "peak_mib": ours[-1]["peak_mib"],
-        "memory_ratio": ours[-1]["peak_mib"] / plain[-1]["peak_mib"],
+        "compile_seconds": max(0.0, ours[0]["first_step"] - TOKENS_PER_STEP / speed) if ours is not plain else 0.0,
+        **compared(ours, plain),
     }
 
 
@@ -68,7 +79,11 @@ def table(result: dict[str, Any]) -> Table:
     """The result for a person."""
     peaks = {dtype: f"{peak:.0f} GFLOP/s in {dtype}" for dtype, peak in result["peak_gflops"].items()}
     size = f"{result['parameters'] / 1e6:.1f}M parameters, {result['mflop_per_token']:.0f} MFLOP a token"
-    rows = Table(title=f"training tiny: {size}", caption=f"matrix products reach {' and '.join(peaks.values())}")
+    preloaded = f"; preloaded: {result['preload']}" if result["preload"] else ""
+    rows = Table(
+        title=f"training tiny on {result['engine']}: {size}",
+        caption=f"matrix products reach {' and '.join(peaks.values())}{preloaded}",
+    )
     for heading in ("", "tokens/s", "turns", "ratio", "share of peak", "compile", "memory", "ratio"):
         rows.add_column(heading, justify="right")
     for name, row in result["contenders"].items():

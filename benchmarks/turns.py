@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -50,14 +51,17 @@ class Worker:
     Args:
         name: what is measured.
         arguments: of `python -m`.
+        environment: all its variables; those of this process if None.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None) -> None:
         self.name = name
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the worker
         command = [sys.executable, "-m", *arguments]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._log, text=True, bufsize=1)
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=self._log, text=True, bufsize=1, env=environment
+        )
 
     def __enter__(self) -> Worker:
         return self
@@ -83,12 +87,15 @@ class Worker:
         return self.listen()
 
 
-def in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[Numbers]]:
+def in_turns(
+    commands: Mapping[str, Sequence[str]], rounds: int, environment: Mapping[str, str] | None = None
+) -> dict[str, list[Numbers]]:
     """Starts workers one after another, then gives each its turn in every round.
 
     Args:
         commands: a name for each worker, and its arguments of `python -m`.
         rounds: turns of each.
+        environment: all variables of the workers; those of this process if None.
 
     Returns:
         For each worker: what it said when it was ready, in each round, and at the end.
@@ -98,13 +105,34 @@ def in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, li
         workers = []
         for name, arguments in commands.items():
             progress(f"{name}: warming up")
-            workers.append(stack.enter_context(Worker(name, [*arguments, str(rounds)])))
+            workers.append(stack.enter_context(Worker(name, [*arguments, str(rounds)], environment)))
             said[name] = [workers[-1].listen()]
         for number in range(1, rounds + 2):
             for worker in workers:
                 progress(f"round {number} of {rounds}: {worker.name}" if number <= rounds else "")
                 said[worker.name].append(worker.turn())
     return said
+
+
+def seconds_of(said: Sequence[Numbers]) -> list[float]:
+    """The `seconds` of a worker's turns."""
+    return [turn["seconds"] for turn in said[1:-1]]
+
+
+def compared(ours: Sequence[Numbers], plain: Sequence[Numbers]) -> dict[str, float]:
+    """How two workers compare who timed the same work.
+
+    Returns:
+        `ratio`: how many times as fast ours is, turn by turn, the median of it; `peak_mib` and `memory_ratio`: the most
+        memory that ours held, and over the plain one's.
+    """
+    pairs = zip(seconds_of(ours), seconds_of(plain), strict=True)
+    peak = ours[-1]["peak_mib"]
+    return {
+        "ratio": statistics.median(theirs / own for own, theirs in pairs),
+        "peak_mib": peak,
+        "memory_ratio": peak / plain[-1]["peak_mib"],
+    }
 
 
 def progress(line: str) -> None:

@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
-import re
+import os
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from benchmarks import __main__ as command
+from benchmarks import openblas
 from benchmarks.plain import Plain
+from benchmarks.same import CONFIG, plainly_named, weights
+from benchmarks.sampling import summary as sampling_summary
 from benchmarks.sizes import FLOP_PER_TOKEN, HEADS, LAYERS, LENGTH, PARAMETERS, VOCABULARY, WIDTH
 from benchmarks.training import PLAIN, PRODUCTS, summary
-from benchmarks.turns import in_turns
+from benchmarks.turns import Worker, in_turns
 
-from tzd.config import RunConfig, TinyConfig
+from tzd.config import RunConfig
+from tzd.engines import engine_module
 from tzd.engines.torch.tiny import Tiny
 
-CONFIG = TinyConfig(vocab_size=VOCABULARY, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH, block_size=LENGTH)
+
+@pytest.fixture
+def tokens() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, VOCABULARY + 1, (1, LENGTH))
 
 
-def test_the_plain_loop_trains_the_same_model() -> None:
-    torch.manual_seed(0)
-    plain, ours = Plain().eval(), Tiny(CONFIG).eval()
-    theirs = dict(plain.named_parameters())
-    weights = {}
-    for name in ours.state_dict():
-        if name.endswith("qkv.weight"):
-            parts = [theirs[name.replace("qkv", part)] for part in "qkv"]
-            weights[name] = torch.cat(parts)
-        else:
-            weights[name] = theirs[re.sub(r"mlp\.", "", name).replace("token_embedding", "embedding")]
-    ours.load_state_dict(weights)
-    tokens = torch.randint(VOCABULARY + 1, (1, LENGTH))
+def ours(engine: str, tokens: np.ndarray) -> np.ndarray:
+    load = engine_module(engine, "denoiser").load_denoiser
+    denoiser = load(CONFIG, weights(), context_len=0, where=Path("here"))
+    return denoiser.xp.to_numpy(denoiser.forward(tokens)[0])
+
+
+def test_the_plain_loop_trains_the_same_model(tokens: np.ndarray) -> None:
+    plain = Plain()
+    plain.load_state_dict({name: torch.tensor(value) for name, value in plainly_named(weights()).items()})
     with torch.no_grad():
-        torch.testing.assert_close(plain(tokens), ours(tokens), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(plain(torch.tensor(tokens)).numpy(), ours("torch", tokens), atol=1e-4, rtol=0)
+
+
+def test_the_plain_loop_on_mlx_trains_and_samples_the_same_model(tokens: np.ndarray) -> None:
+    mx = pytest.importorskip("mlx.core")
+    from benchmarks.plain_sampling import network
+
+    plain = network()
+    np.testing.assert_allclose(np.array(plain(mx.array(tokens))), ours("mlx", tokens), atol=1e-4, rtol=0)
+
+
+def test_the_plain_sampler_masks_a_share_anew_before_each_pass_and_leaves_no_blank() -> None:
+    mx = pytest.importorskip("mlx.core")
+    from benchmarks.plain_sampling import write
+
+    shares = []
+
+    def likes_token_3(tokens):
+        shares.append(float((tokens == VOCABULARY).mean()))
+        return mx.where(mx.arange(VOCABULARY) == 3, 100.0, mx.zeros((*tokens.shape, VOCABULARY)))
+
+    assert (np.array(write(likes_token_3, 16, 4)) == 3).all()
+    assert shares == pytest.approx([1, 0.75, 0.5, 0.25], abs=0.05)
 
 
 def test_the_sizes_are_those_of_the_defaults() -> None:
@@ -63,6 +90,20 @@ def test_ratios_are_taken_turn_by_turn_and_the_peak_is_that_of_the_products_type
     assert (result["ours"]["memory_ratio"], result[PLAIN]["memory_ratio"]) == (0.5, 1.0)
 
 
+def test_every_batch_is_compared_with_the_plain_loop_at_the_same_batch() -> None:
+    said = {
+        "plain loop, batch 1": [{"seconds": 9.0}, {"seconds": 2.0}, {"seconds": 4.0}, {"peak_mib": 50.0}],
+        "tzd, batch 1": [{"seconds": 9.0}, {"seconds": 2.0}, {"seconds": 2.0}, {"peak_mib": 100.0}],
+        "plain loop, batch 16": [{"seconds": 9.0}, {"seconds": 30.0}, {"seconds": 30.0}, {"peak_mib": 400.0}],
+        "tzd, batch 16": [{"seconds": 9.0}, {"seconds": 10.0}, {"seconds": 15.0}, {"peak_mib": 100.0}],
+    }
+    result = sampling_summary(said)
+    assert list(result) == list(said)
+    assert [row["ratio"] for row in result.values()] == [1.0, 1.5, 1.0, 2.5]
+    assert [row["seconds_per_pass"] for row in result.values()] == [3.0, 2.0, 30.0, 12.5]
+    assert [row["memory_ratio"] for row in result.values()] == [1.0, 2.0, 1.0, 0.25]
+
+
 def test_workers_take_turns_and_one_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toy.py").write_text(
         "import sys, time\n"
@@ -80,3 +121,42 @@ def test_workers_take_turns_and_one_that_fails_says_why(tmp_path: Path, monkeypa
     assert all(before["end"] <= after["start"] for before, after in pairwise(turns))
     with pytest.raises(SystemExit, match=r"(?s)the worker 'c' failed:.*no luck"):
         in_turns({"c": ["toy", "fails"]}, 1)
+
+
+def test_workers_have_the_variables_that_they_are_given(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text("import os\nfrom benchmarks.turns import say\nsay(toy=float(os.environ['TOY']))\n")
+    given = {**os.environ, "TOY": "7", "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    with Worker("toy", ["toy"], given) as worker:
+        assert worker.listen() == {"toy": 7}
+
+
+def test_what_the_benchmark_was_started_with_is_preloaded_else_the_openblas_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "libopenblas.so.0"
+    monkeypatch.setattr(openblas, "places", lambda: [str(tmp_path / "nowhere"), str(library)])
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    assert openblas.preload() is None and openblas.environment() is None
+    library.touch()
+    assert openblas.environment() == {**os.environ, "LD_PRELOAD": str(library)}
+    monkeypatch.setenv("LD_PRELOAD", "mine.so")
+    assert openblas.preload() == "mine.so"
+
+
+def test_without_mlx_its_measures_are_skipped_or_refused_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(command.startup, "measure", lambda rounds: {"nothing": 0.0})
+    monkeypatch.setattr(command.training, "measure", lambda *args: pytest.fail("not to be measured"))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "startup", "mlx-sampling"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "mlx-sampling needs the extra 'mlx': uv sync --extra mlx" in capsys.readouterr().err
+    monkeypatch.setattr(command.training, "measure", lambda engine, *args: engine)
+    monkeypatch.setattr(command.training, "table", str)
+    monkeypatch.setattr("sys.argv", ["benchmarks"])
+    command.main()
+    out = capsys.readouterr().out
+    assert "skipped: mlx-training, mlx-sampling needs the extra 'mlx'" in out and "torch" in out

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from functools import cache
 from pathlib import Path
 
 import mlx.core as mx
+
+from tzd.engines.mlx.openblas import places
 
 _WIDTH = "MLX_BFS_MAX_WIDTH"  # of the graph, up to which MLX walks it breadth first
 
@@ -81,12 +82,11 @@ def hint() -> str | None:
     """How to get a fast BLAS, in a line, where MLX computes with the reference one; else None."""
     if sys.platform != "linux" or not _on_cpu() or _openblas() is not None:
         return None
-    usual = f"/usr/lib/{platform.machine()}-linux-gnu/libopenblas.so.0"
-    installed = [path for path in (usual, "/usr/lib64/libopenblas.so.0", "/usr/lib/libopenblas.so.0") if _is_file(path)]
+    installed = [path for path in places() if _is_file(path)]
     install = "" if installed else "install OpenBLAS (Debian, Ubuntu: apt install libopenblas0-pthread) and "
     return (
         "MLX multiplies with the reference BLAS here, about 30 times slower than need be: "
-        f"{install}start with LD_PRELOAD={[*installed, usual][0]}"
+        f"{install}start with LD_PRELOAD={[*installed, *places()][0]}"
     )
 
 
