@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from benchmarks.turns import Worker, in_turns
 from tzd.config import RunConfig
 from tzd.engines import engine_module
 from tzd.engines.torch.tiny import Tiny
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -61,6 +65,13 @@ def test_the_plain_sampler_masks_a_share_anew_before_each_pass_and_leaves_no_bla
 
     assert (np.array(write(likes_token_3, 16, 4)) == 3).all()
     assert shares == pytest.approx([1, 0.75, 0.5, 0.25], abs=0.05)
+
+
+def test_neither_the_plain_sampler_nor_who_starts_it_imports_our_engine() -> None:
+    pytest.importorskip("mlx.core")
+    code = "import sys, benchmarks.__main__, benchmarks.plain_sampling; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tzd.engines.mlx.streams" not in run.stdout.split()  # it has MLX walk graphs otherwise, workers too
 
 
 def test_the_sizes_are_those_of_the_defaults() -> None:
@@ -114,7 +125,7 @@ def test_workers_take_turns_and_one_that_fails_says_why(tmp_path: Path, monkeypa
         "    return {'start': start, 'end': time.monotonic()}\n"
         "serve(turn, int(sys.argv[2]), ready=1)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     said = in_turns({"a": ["toy", "a"], "b": ["toy", "b"]}, 2)
     assert [numbers.keys() for numbers in said["a"]] == [{"ready"}, {"start", "end"}, {"start", "end"}, {"peak_mib"}]
     turns = [said[name][number] for number in (1, 2) for name in "ab"]
@@ -125,7 +136,7 @@ def test_workers_take_turns_and_one_that_fails_says_why(tmp_path: Path, monkeypa
 
 def test_workers_have_the_variables_that_they_are_given(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text("import os\nfrom benchmarks.turns import say\nsay(toy=float(os.environ['TOY']))\n")
-    given = {**os.environ, "TOY": "7", "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    given = {**os.environ, "TOY": "7", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     with Worker("toy", ["toy"], given) as worker:
         assert worker.listen() == {"toy": 7}
 
