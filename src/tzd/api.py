@@ -13,7 +13,7 @@ from tzd.arrays import Array
 from tzd.checkpoint import RunFolder, write_checkpoint, write_npz
 from tzd.checkpoint.layout import CONFIG
 from tzd.checkpoint.single_file import NPZ
-from tzd.config import ObjectiveSettings, RunConfig, TinyConfig, model_config, run_config
+from tzd.config import Architecture, ObjectiveSettings, RunConfig, model_config, run_config
 from tzd.corpus import Tokenizer, evaluation_windows, load_tokenizer
 from tzd.diffusion import likelihood
 from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
@@ -42,7 +42,7 @@ class Model:
 
     denoiser: Denoiser
     tokenizer: Tokenizer | None = None
-    config: TinyConfig | None = None
+    config: Architecture | None = None
     provenance: Mapping[str, Any] | None = None
 
     @property
@@ -79,7 +79,10 @@ class Model:
 
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
-            raise UserError("this model has no tokenizer: give and take tokens instead of text")
+            raise UserError(
+                "this model has no tokenizer: give and take tokens instead of text,"
+                " or put its tokenizer.json beside the weights"
+            )
         return self.tokenizer
 
 
@@ -103,7 +106,7 @@ def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> M
 
     Args:
         path: a run folder (its best checkpoint), a checkpoint folder, the weights file in one, or a `.npz` or `.pt`
-            file of Tiny Diffusion's (or a folder that holds one).
+            file of Tiny Diffusion's or a `.safetensors` of SMDM's (or a folder that holds one).
         engine: "torch", "mlx", or None for the best one here.
         denoiser: your own module, for a checkpoint that was trained with it.
 
@@ -120,7 +123,8 @@ def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> M
     loaded = engine_module(engine, "denoiser").load_denoiser(
         config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.folder, network=denoiser
     )
-    tokenizer = load_tokenizer(checkpoint.section("tokenizer"), checkpoint.folder)
+    described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
+    tokenizer = load_tokenizer(described, checkpoint.folder) if described else None
     return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"))
 
 
@@ -375,7 +379,8 @@ def converted(source: str | Path, destination: str | Path, **given: int | None) 
     checkpoint = read_any(source, **given)
     if beside:
         return destination, write_npz(destination, checkpoint)
-    files = load_tokenizer(checkpoint.section("tokenizer"), checkpoint.folder).files()
+    described = checkpoint.section("tokenizer")
+    files = load_tokenizer(described, checkpoint.folder).files() if described else {}
     return write_checkpoint(destination, config=checkpoint.config, weights=checkpoint.weights, files=files), None
 
 

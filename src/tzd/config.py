@@ -7,13 +7,48 @@ is imported to do either. Every message names the setting as a user would write 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Protocol, cast
 
 from tzd.errors import nearest
-from tzd.mapping import from_mapping, require, to_mapping
+from tzd.mapping import from_mapping, require
+from tzd.smdm import SmdmConfig
 
 # --- models -----------------------------------------------------------------------------------------------------
+
+
+class Architecture(Protocol):
+    """What every model type's settings say, whatever else they do. Each is a frozen dataclass that checks itself."""
+
+    @property
+    def model_type(self) -> str:
+        """Its name in `MODEL_CONFIGS`."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, V, and of the logits' columns."""
+        ...
+
+    @property
+    def mask_id(self) -> int:
+        """Id of [MASK]."""
+        ...
+
+    @property
+    def block_size(self) -> int:
+        """Longest sequence, L."""
+        ...
+
+    @property
+    def time_steps(self) -> int:
+        """Rows of the time embedding; 0 for a model that is not conditioned on time."""
+        ...
+
+    @property
+    def n_embedding_rows(self) -> int:
+        """Rows of the token embedding."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -90,10 +125,10 @@ class TinyConfig:
 
 LR_SCHEDULES = ("constant", "cosine", "linear")
 
-MODEL_CONFIGS: dict[str, type[TinyConfig]] = {"tiny": TinyConfig}
+MODEL_CONFIGS: dict[str, type[Architecture]] = {"tiny": TinyConfig, "smdm": SmdmConfig}
 
 
-def model_config(values: Mapping[str, Any], where: str = "model") -> TinyConfig:
+def model_config(values: Mapping[str, Any], where: str = "model") -> Architecture:
     """The architecture that plain data describes (`model_type` says which)."""
     values = dict(values)
     model_type = values.pop("model_type", None)
@@ -111,7 +146,8 @@ def model_config(values: Mapping[str, Any], where: str = "model") -> TinyConfig:
 class ModelSettings:
     """Hydra group `model`: the architecture, and what TZD keeps beside it.
 
-    `model_type` and the fields from `n_layer` to `time_steps` are those of the architecture.
+    `model_type` and the fields from `n_layer` to `padding_multiple` are those of the architectures; what one of them
+    has not is refused with it. None leaves a setting to the architecture.
 
     Attributes:
         name: names the run's folder.
@@ -133,6 +169,15 @@ class ModelSettings:
     norm_eps: float = 1e-5
     rope_base: float = 10000.0
     time_steps: int = 0
+    n_query_groups: int | None = None
+    bias: bool | None = None
+    norm_class_name: str | None = None
+    mlp_class_name: str | None = None
+    rotary_percentage: float | None = None
+    rotary_dtype: str | None = None
+    parallel_residual: bool | None = None
+    shared_attention_norm: bool | None = None
+    padding_multiple: int | None = None
     lr: float = 5e-3
     val_temperatures: tuple[float, ...] | None = None
     generation_block_size: int | None = None
@@ -148,18 +193,22 @@ class ModelSettings:
         )
         self.architecture(vocab_size=2)  # says now what it would say after the corpus is read
 
-    def architecture(self, vocab_size: int) -> TinyConfig:
+    def architecture(self, vocab_size: int) -> Architecture:
         """The architecture for a vocabulary."""
-        beside = (
-            "name",
-            "lr",
-            "val_temperatures",
-            "generation_block_size",
-            "generation_num_steps",
-            "sampling_repo",
-        )
-        values = {k: v for k, v in to_mapping(self).items() if k not in beside}
-        return model_config({**values, "vocab_size": vocab_size})
+        has = {name: [f.name for f in fields(cast(Any, cls))] for name, cls in MODEL_CONFIGS.items()}
+        values: dict[str, Any] = {"model_type": self.model_type, "vocab_size": vocab_size}
+        for setting in fields(self):
+            key, value = setting.name, getattr(self, setting.name)
+            owners = [name for name in has if key in has[name]]
+            if self.model_type in owners:
+                values |= {} if value is None else {key: value}
+            elif owners and self.model_type in has:
+                require(
+                    value == setting.default,
+                    f"model.{key}={value}: model_type={self.model_type} has no such setting;"
+                    f" leave it out, or set model.model_type={owners[0]}",
+                )
+        return model_config(values)
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,8 @@ def _ours(file: Path, data: dict[str, Any]) -> _Said:
         if not isinstance(data.get(name), Mapping):
             raise CheckpointError(f"{file} has no section '{name}'")
     config = model_config(data["model"], f"{file}: model")
+    if not isinstance(config, TinyConfig):
+        raise CheckpointError(f"{file} describes a model of model_type={config.model_type}, not the weights beside it")
     objective = from_mapping(ObjectiveSettings, data["diffusion"], f"{file}: diffusion")
     values = {**to_mapping(config), "intermediate_size": config.mlp_width, "context_len": objective.context_len}
     return _Said({name: (f"{file} says {name}", value) for name, value in values.items()}, data)
@@ -203,19 +205,21 @@ def _sections(path: Path, config: TinyConfig, context_len: int, ours: Mapping[st
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
-def check_export(path: Path, tokenizer: Tokenizer) -> None:
+def check_export(path: Path, tokenizer: Tokenizer, model_type: str = TinyConfig.model_type) -> None:
     """Says before the work begins that a `.npz` cannot be written.
 
     Args:
         path: where it is to be written.
         tokenizer: of the model.
+        model_type: of the model.
 
     Raises:
-        UserError: the ending is another one, a folder is in the way or cannot be written to, or the tokenizer needs a
-            file of its own.
+        UserError: the ending is another one, the model of another type, a folder is in the way or cannot be written
+            to, or the tokenizer needs a file of its own.
     """
     if path.suffix != NPZ:
         raise UserError(f"cannot write {path}: a single file is a {NPZ} file; give it that ending")
+    _check_type(path, model_type)
     if tokenizer.files():
         raise UserError(
             f"cannot write {path}: a '{tokenizer.kind}' tokenizer needs a file of its own, and a {NPZ} file is a single"
@@ -227,6 +231,11 @@ def check_export(path: Path, tokenizer: Tokenizer) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"cannot write {path}: {folder} is no folder that you may write to; choose another place")
+
+
+def _check_type(path: Path, model_type: str) -> None:
+    if model_type != TinyConfig.model_type:
+        raise UserError(f"cannot write {path}: a {NPZ} holds models of model_type=tiny, and this one is {model_type}")
 
 
 def write_npz(path: Path, checkpoint: Checkpoint) -> str:
@@ -246,9 +255,11 @@ def write_npz(path: Path, checkpoint: Checkpoint) -> str:
         CheckpointError: the weights are not those of a `tiny` model.
         TzdError: it cannot be written.
     """
+    config = model_config(checkpoint.section("model"), f"{checkpoint.folder / CONFIG}: model")
+    _check_type(path, config.model_type)
+    assert isinstance(config, TinyConfig)
     tokenizer = load_tokenizer(checkpoint.section("tokenizer"), checkpoint.folder)
     check_export(path, tokenizer)
-    config = model_config(checkpoint.section("model"), f"{checkpoint.folder / CONFIG}: model")
     config, stored = port.as_stored(checkpoint.weights, config, ascii_text=tokenizer.kind == "ascii")
     try:
         arrays = port.to_port(stored, config)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from tzd.errors import UserError
 from tzd.printable import printable
 from tzd.sampling import descriptions, settings_of
 
@@ -69,7 +70,8 @@ def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool =
     """
     from tzd.api import finished
 
-    assert model.tokenizer is not None  # only a model made from a function has none
+    if model.tokenizer is None:
+        raise UserError("this model has no tokenizer, so that it cannot write text: put its tokenizer.json beside it")
     terminal = sys.stdout.isatty()
     if terminal and not quiet:
         from tzd.viewers.terminal import watch

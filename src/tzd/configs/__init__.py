@@ -27,6 +27,7 @@ from tzd.configs.messages import one_line
 from tzd.errors import ConfigError, UserError
 from tzd.mapping import to_mapping
 from tzd.sampling import descriptions, sampler, settings_of
+from tzd.smdm import SIZES
 
 GROUPS = ("model", "data", "tokenizer", "objective", "training", "engine", "logger")
 LOCAL = Path("configs")  # searched first, where the working directory has it
@@ -94,6 +95,10 @@ def options(folders: Sequence[Path] = (LOCAL,)) -> dict[str, list[str]]:
 
 
 def _compose(overrides: Sequence[str], config_name: str) -> DictConfig:
+    for group, _, value in (override.partition("=") for override in overrides):
+        if group in GROUPS and value.startswith("["):  # Hydra would take them all, and the last would undo the others
+            several = "; for several loggers set logger.kind" if group == "logger" else ""
+            raise ConfigError(f"{group}={value}: {group} takes one preset{several}")
     try:
         return hydra_compose(config_name, list(overrides))
     except (ValueError, TypeError, AssertionError) as error:  # what Hydra has no error of its own for
@@ -128,7 +133,7 @@ def _composer(folders: Sequence[Path]) -> Iterator[None]:
 
 
 def _register() -> None:
-    """Generates each group's `base`, the samplers, and the settings that belong to no group."""
+    """Generates each group's `base`, the samplers, SMDM's sizes, and the settings that belong to no group."""
     store = ConfigStore.instance()
     defaults = to_mapping(RunConfig())
     defaults["model"]["block_size"] = "${data.block_size}"  # one key sets both
@@ -138,5 +143,8 @@ def _register() -> None:
     store.store(name="base", node=defaults)
     for name in descriptions():
         store.store(group="sampler", name=name, node={"name": name, **settings_of(name)})
+    for name, size in SIZES.items():
+        node = {"defaults": ["base", "_self_"], "name": name, "model_type": "smdm", **to_mapping(size)}
+        store.store(group="model", name=name, node=node)
     if _SearchPath not in Plugins.instance().discover(SearchPathPlugin):
         Plugins.instance().register(_SearchPath)

@@ -4,7 +4,7 @@ from tzd.corpus.corpus import SPLITS, Corpus, Source
 from tzd.corpus.files import Lookup
 from tzd.corpus.registry import corpora, find_corpus, open_corpus, resolve_file
 from tzd.corpus.sources.markov import MarkovSource
-from tzd.corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
+from tzd.corpus.tokenizer import Tokenizer, describe_file, load_tokenizer, make_tokenizer
 from tzd.corpus.tokens import token_array
 from tzd.corpus.windows import Batch, Windows, evaluation_windows
 
@@ -18,6 +18,7 @@ __all__ = [
     "Tokenizer",
     "Windows",
     "corpora",
+    "describe_file",
     "evaluation_windows",
     "find_corpus",
     "load_tokenizer",

@@ -139,6 +139,21 @@ def load_tokenizer(description: Mapping[str, Any], folder: Path | None = None) -
     return tokenizer
 
 
+def describe_file(folder: Path) -> dict[str, Any]:
+    """What `load_tokenizer` needs to know of the tokenizer of the hub that lies in a folder; empty if there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    try:
+        return kinds()["hf"].load({}, path.read_bytes()).describe()
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; get the file again") from error
+
+
 def unknown_character(text: str, offset: int, kind: str) -> CorpusError:
     """The error for a character that a kind of tokenizer cannot hold, which says where in the text it stands."""
     character = text[offset]

@@ -19,3 +19,21 @@ def rotary_tables(length: int, width: int, base: float) -> tuple[np.ndarray, np.
     frequency = base ** (-np.arange(0, width, 2) / width)
     angle = np.outer(np.arange(length), frequency)
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+
+def float32_angles(length: int, width: int, base: float) -> np.ndarray:
+    """The angles p · base^(−2i / width), every step of them in float32, as SMDM and LitGPT compute them.
+
+    The last position of 2048 is off by up to 1e-4; a model that was trained with these angles wants them.
+
+    Args:
+        length: number of positions.
+        width: of what is rotated of a head; even.
+        base: of the frequencies.
+
+    Returns:
+        (length, width / 2) float32.
+    """
+    exponent = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
+    frequency = np.float32(1) / np.float32(base) ** exponent
+    return np.outer(np.arange(length, dtype=np.float32), frequency)

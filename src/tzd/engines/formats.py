@@ -9,9 +9,10 @@ from pathlib import Path
 from tzd.checkpoint.layout import CHECKSUMS, WEIGHTS
 from tzd.checkpoint.read import Checkpoint, read_checkpoint
 from tzd.checkpoint.single_file import NPZ, read_npz
+from tzd.checkpoint.smdm import SAFETENSORS, read_smdm
 from tzd.errors import CheckpointError, TzdError, UserError
 
-SINGLE = (NPZ, ".pt", ".pth")  # endings of single files
+SINGLE = (NPZ, ".pt", ".pth", SAFETENSORS)  # endings of single files
 _OURS = (CHECKSUMS, WEIGHTS, "best", "last")  # names that make a folder a checkpoint or a run
 
 
@@ -22,9 +23,9 @@ def read_any(
 
     Args:
         path: a run folder (its best checkpoint), a checkpoint folder, the `model.safetensors` in one, a `.npz` or `.pt`
-            file of Tiny Diffusion's, or a folder that holds exactly one such file.
-        n_head: attention heads, which a `.pt` file does not say.
-        block_size: length of the window, which it does not say either.
+            file of Tiny Diffusion's, a `.safetensors` of SMDM's, or a folder that holds exactly one such file.
+        n_head: attention heads, which a `.pt` file does not say, and a `.safetensors` if it is of no published size.
+        block_size: length of the window, which they do not say either.
         context_len: length of the prefix that training never masked; no single file says it.
 
     Returns:
@@ -40,7 +41,9 @@ def read_any(
     given = {name: value for name, value in numbers.items() if value is not None}
     if path.suffix == NPZ and path.is_file():
         return read_npz(path, given)
-    if path.suffix in SINGLE and path.is_file():
+    if path.suffix == SAFETENSORS and path.name != WEIGHTS and path.is_file():
+        return read_smdm(path, given)
+    if path.suffix in (".pt", ".pth") and path.is_file():
         return _read_pt(path, given)
     checkpoint = read_checkpoint(path)
     if given:

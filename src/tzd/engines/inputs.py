@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tzd.config import TinyConfig
+from tzd.config import Architecture
 from tzd.diffusion.denoiser import masked_fraction, time_rows
 from tzd.errors import UserError
 
 
-def check_tokens(tokens: np.ndarray, config: TinyConfig) -> None:
+def check_tokens(tokens: np.ndarray, config: Architecture) -> None:
     """UserError unless `tokens` is a (B, L) canvas that a denoiser of that architecture can take."""
     if tokens.ndim != 2 or not tokens.size:
         raise UserError(f"tokens must be a non-empty (B, L) array, not of shape {tokens.shape}")
@@ -23,7 +23,7 @@ def check_tokens(tokens: np.ndarray, config: TinyConfig) -> None:
         )
 
 
-def embedding_rows(t: np.ndarray | None, tokens: np.ndarray, config: TinyConfig, context_len: int) -> np.ndarray:
+def embedding_rows(t: np.ndarray | None, tokens: np.ndarray, config: Architecture, context_len: int) -> np.ndarray:
     """Rows of the time embedding for a canvas.
 
     Args:
@@ -50,6 +50,6 @@ def embedding_rows(t: np.ndarray | None, tokens: np.ndarray, config: TinyConfig,
     return np.broadcast_to(time_rows(t, steps), (len(tokens),))
 
 
-def banned_columns(config: TinyConfig) -> np.ndarray | None:
+def banned_columns(config: Architecture) -> np.ndarray | None:
     """(V,) bool, the columns of the logits that are no tokens; None if there are none."""
     return np.arange(config.vocab_size) == config.mask_id if config.mask_id < config.vocab_size else None

@@ -10,23 +10,32 @@ import numpy as np
 from tzd.randomness import integer, normals
 
 
-def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
-    """Initialises a `tiny` network as its PyTorch original does.
-
-    Matrices are normal with standard deviation 1/√fan_in · min(1, √(fan_out/fan_in)) (arXiv:2310.17813), embeddings
-    standard normal; output projections and head start at zero, so that the first prediction is uniform.
+def initial_weights(
+    shapes: Mapping[str, tuple[int, ...]], seed: int, model_type: str = "tiny"
+) -> dict[str, np.ndarray]:
+    """Initialises a network as the system that it comes from does.
 
     Args:
         shapes: canonical name -> shape.
         seed: of the run.
+        model_type: whose names they are, and whose rule it is.
 
     Returns:
-        Canonical name -> float32 array. Each depends on the seed, its name and its shape alone.
+        Canonical name -> float32 array. Each depends on the seed, its name and its shape (and for `smdm` on the number
+        of layers) alone.
     """
-    return {name: _initial(name, shape, integer(seed, "weights", 0)) for name, shape in shapes.items()}
+    rule = {"tiny": _tiny, "smdm": _smdm}[model_type]
+    layers = len({name.split(".")[2] for name in shapes if name.startswith("transformer.h.")})
+    seed = integer(seed, "weights", 0)
+    return {name: rule(name, shape, seed, layers) for name, shape in shapes.items()}
 
 
-def _initial(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def _tiny(name: str, shape: tuple[int, ...], seed: int, layers: int) -> np.ndarray:
+    """Tiny Diffusion's rule.
+
+    Matrices are normal with standard deviation 1/√fan_in · min(1, √(fan_out/fan_in)) (arXiv:2310.17813), embeddings
+    standard normal; output projections and head start at zero, so that the first prediction is uniform.
+    """
     if name == "head.weight" or name.endswith(("attention.out.weight", "mlp.down.weight")):
         return np.zeros(shape, np.float32)
     draws = normals(seed, name, 0, shape)
@@ -36,3 +45,19 @@ def _initial(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if name.endswith("qkv.weight"):
         fan_out //= 3  # three square matrices
     return draws * np.float32(min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in))
+
+
+def _smdm(name: str, shape: tuple[int, ...], seed: int, layers: int) -> np.ndarray:
+    """SMDM's rule (lit_gpt/diffmodel.py, TransEncoder._init_weights), which is GPT-NeoX's (arXiv:2204.06745).
+
+    Embedding, head and matrices are normal with variance 2/(5 · width); what attention and SwiGLU write to the residual
+    stream has standard deviation 1/(√width · layers). Norms begin as the identity, biases at zero.
+    """
+    if name.endswith("bias"):
+        return np.zeros(shape, np.float32)
+    if len(shape) == 1:
+        return np.ones(shape, np.float32)
+    width = shape[0] if name.endswith(("w3.weight", "mlp.proj.weight")) else shape[1]
+    writes = name.endswith(("attn.proj.weight", "swiglu.w3.weight"))
+    deviation = 1 / (math.sqrt(width) * layers) if writes else math.sqrt(2 / (5 * width))
+    return normals(seed, name, 0, shape) * np.float32(deviation)

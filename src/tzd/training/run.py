@@ -9,7 +9,7 @@ import numpy as np
 
 from tzd.checkpoint import Checkpoint, RunFolder, check_export, check_weights
 from tzd.checkpoint.layout import CONFIG
-from tzd.config import RunConfig, TinyConfig, model_config
+from tzd.config import Architecture, RunConfig, model_config
 from tzd.errors import ConfigError
 from tzd.training.initial import initial_weights
 from tzd.training.task import Task
@@ -23,7 +23,7 @@ def open_run(task: Task) -> RunFolder:
     """
     config = task.config
     if config.training.export_to is not None:
-        check_export(Path(config.training.export_to), task.tokenizer)
+        check_export(Path(config.training.export_to), task.tokenizer, task.model.model_type)
     resume, save_dir = config.training.resume, config.training.save_dir
     if resume is False:
         return RunFolder.create(save_dir, config.run_name)
@@ -49,7 +49,7 @@ def checkpoint_to_resume(config: RunConfig, run: RunFolder, total_steps: int) ->
     return last, step
 
 
-def initial_architecture(initial: Checkpoint | None) -> TinyConfig | None:
+def initial_architecture(initial: Checkpoint | None) -> Architecture | None:
     """The architecture of the checkpoint that a run begins with, which then is the run's."""
     if initial is None:
         return None
@@ -75,7 +75,7 @@ def first_weights(
         CheckpointError: its weights do not fit the network.
     """
     if initial is None:
-        return None if own else initial_weights(shapes, task.config.seed)
+        return None if own else initial_weights(shapes, task.config.seed, task.model.model_type)
     _check_initial(initial, task)
     check_weights(initial.weights, shapes, initial.folder)
     return initial.weights

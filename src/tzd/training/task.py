@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tzd.config import RunConfig, TinyConfig
+from tzd.config import Architecture, RunConfig
 from tzd.corpus import Corpus, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
 from tzd.diffusion.denoiser import Denoiser
 from tzd.diffusion.likelihood import Nelbo, nelbo
@@ -41,7 +41,7 @@ class Task:
     windows: Windows
     validation: tuple[np.ndarray, ...]
     characters_per_token: float
-    model: TinyConfig
+    model: Architecture
     objective: Objective
     world: int = 1
 
@@ -162,7 +162,7 @@ class Task:
 
 
 def make_task(
-    config: RunConfig, architecture: TinyConfig | None = None, *, world: int = 1, progress: bool = False
+    config: RunConfig, architecture: Architecture | None = None, *, world: int = 1, progress: bool = False
 ) -> Task:
     """Opens the corpus and checks the configuration against it.
 

@@ -14,14 +14,15 @@ from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from tzd.checkpoint import check_weights
-from tzd.config import TinyConfig
+from tzd.config import Architecture
 from tzd.engines.inputs import banned_columns, check_tokens, embedding_rows
 from tzd.engines.mlx.arrays import MlxArrays
+from tzd.engines.mlx.smdm import Smdm
 from tzd.engines.mlx.streams import blas_threads, split
 from tzd.engines.mlx.tiny import Tiny
 from tzd.errors import ConfigError, UserError
 
-NETWORKS: dict[str, type[nn.Module]] = {"tiny": Tiny}  # a new model type is one file and one entry
+NETWORKS: dict[str, type[nn.Module]] = {"tiny": Tiny, "smdm": Smdm}  # a new model type is one file and one entry
 
 
 class MlxDenoiser:
@@ -40,7 +41,7 @@ class MlxDenoiser:
     engine = "mlx"
 
     def __init__(
-        self, network: nn.Module, config: TinyConfig, *, context_len: int = 0, dtype: mx.Dtype | None = None
+        self, network: nn.Module, config: Architecture, *, context_len: int = 0, dtype: mx.Dtype | None = None
     ) -> None:
         self.network = network if dtype is None else _cast(network, dtype)
         self.config = config
@@ -138,7 +139,7 @@ def _cast(network: nn.Module, dtype: mx.Dtype) -> nn.Module:
     return network
 
 
-def build(config: TinyConfig) -> nn.Module:
+def build(config: Architecture) -> nn.Module:
     """A network of that architecture, its weights not yet set."""
     if config.model_type not in NETWORKS:
         raise ConfigError(f"the mlx engine has no model_type '{config.model_type}' (it has: {', '.join(NETWORKS)})")
@@ -171,7 +172,7 @@ def set_weights(network: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def load_denoiser(
-    config: TinyConfig,
+    config: Architecture,
     weights: dict[str, np.ndarray],
     *,
     context_len: int,

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from tzd.checkpoint import check_weights
-from tzd.config import TinyConfig
+from tzd.config import Architecture
 from tzd.engines.inputs import banned_columns, check_tokens, embedding_rows
 from tzd.engines.torch.arrays import TorchArrays
+from tzd.engines.torch.smdm import Smdm
 from tzd.engines.torch.tiny import Tiny
 from tzd.errors import ConfigError, UserError
 
-NETWORKS: dict[str, type[nn.Module]] = {"tiny": Tiny}  # a new model type is one file and one entry
+NETWORKS: dict[str, type[nn.Module]] = {"tiny": Tiny, "smdm": Smdm}  # a new model type is one file and one entry
 
 
 class TorchDenoiser:
@@ -39,7 +40,7 @@ class TorchDenoiser:
     def __init__(
         self,
         network: nn.Module,
-        config: TinyConfig,
+        config: Architecture,
         *,
         context_len: int = 0,
         device: torch.device | str = "cpu",
@@ -118,7 +119,7 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
-def build(config: TinyConfig) -> nn.Module:
+def build(config: Architecture) -> nn.Module:
     """A network of that architecture, its weights not yet set."""
     if config.model_type not in NETWORKS:
         raise ConfigError(f"the torch engine has no model_type '{config.model_type}' (it has: {', '.join(NETWORKS)})")
@@ -136,7 +137,7 @@ def weight_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def load_denoiser(
-    config: TinyConfig,
+    config: Architecture,
     weights: dict[str, np.ndarray],
     *,
     context_len: int,
