@@ -413,12 +413,19 @@ class LoggerSettings:
     """Hydra group `logger`.
 
     Attributes:
-        kind: csv.
+        kind: csv, tensorboard, wandb, or a list of several; plain files (csv) are written in any case.
+        project: W&B's project; $WANDB_PROJECT or tinyzero-diffusion if None.
         name: name of the run and its folder; made of the corpus and the model if None.
     """
 
-    kind: str = "csv"
+    kind: str | tuple[str, ...] = "csv"
+    project: str | None = None
     name: str | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What `kind` names, each once."""
+        return (self.kind,) if isinstance(self.kind, str) else tuple(dict.fromkeys(self.kind))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_a_preset_changes_nothing_but_what_it_names():
         "objective": {"name"},
         "training": set(),
         "engine": set(),
-        "logger": set(),
+        "logger": {"kind"},
     }
 
 
@@ -102,6 +102,7 @@ def test_the_window_is_set_by_one_key():
         ("~sampler.name", "unknown sampler 'None' (known: ancestral"),
         ("sampler.steps=0", "steps must be at least 1, not 0"),
         ("model=tinny", "unknown model=tinny (did you mean 'tiny'?)"),
+        ("logger=[tensorboard,wandb]", "logger=[tensorboard,wandb]: logger takes one preset; for several loggers set"),
         ("model={a:1}", "'model' cannot be given like this: choose a preset of it or set one of its settings"),
         ("model.n_layer=six", "model.n_layer cannot be 'six'; it takes a whole number"),
         ("model.n_head=5", "model.n_head=5 does not divide model.n_embd=512"),
