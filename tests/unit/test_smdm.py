@@ -433,6 +433,16 @@ def test_a_conversion_holds_the_same_weights(release: Callable[..., Path], tmp_p
     assert tzd.sample(model, prompt=[[1, 2]], length=4, steps=2).text == []
 
 
+def test_a_run_begins_with_released_weights_where_the_vocabulary_fits(
+    engine: str, release: Callable[..., Path], tmp_path: Path
+) -> None:
+    start = {"training.init_from": str(release(replace(CONFIG, vocab_size=128, block_size=24), block_size=24))}
+    run = runs.train(tmp_path / "run", {**MODEL, "tokenizer.name": "ascii", **start}, engine=engine)
+    assert isinstance(tzd.load(run.path, engine=engine).config, SmdmConfig)
+    with pytest.raises(ConfigError, match=r"has 128 tokens, and this run's tokenizer \d+"):
+        runs.train(tmp_path / "run", {**MODEL, "tokenizer.name": "char", **start}, engine=engine)
+
+
 def test_a_tokenizer_beside_the_weights_is_theirs(release: Callable[..., Path], tmp_path: Path) -> None:
     corpus = tzd_corpus(tmp_path)
     tokenizer = BPE.make(compose(["tokenizer=bpe", "tokenizer.vocab_size=260"]).tokenizer, corpus)

@@ -83,7 +83,13 @@ def first_weights(
 
 def _check_initial(initial: Checkpoint, task: Task) -> None:
     where, model, training = initial.folder, task.model, task.config.training
-    if initial.config.get("tokenizer") != task.tokenizer.describe():
+    tokenizer = initial.config.get("tokenizer")
+    if tokenizer == {} and task.tokenizer.vocab_size != model.vocab_size:  # nothing says which one it is
+        raise ConfigError(
+            f"{where} has {model.vocab_size} tokens, and this run's tokenizer {task.tokenizer.vocab_size}:"
+            " set tokenizer to the one that it was trained with (training.init_from)"
+        )
+    if tokenizer != {} and tokenizer != task.tokenizer.describe():
         raise ConfigError(
             f"{where} has another tokenizer than this run, whose tokens would mean other things to it:"
             " set tokenizer and data as they were (training.init_from)"
