@@ -55,12 +55,12 @@ def test_a_preset_changes_nothing_but_what_it_names():
             values = to_mapping(getattr(compose([f"{group}={name}"], folders=()), group))
             changed[group] |= {key for key, value in values.items() if value != defaults[group][key]}
     assert changed == {
-        "model": {"name", "n_layer", "n_head", "n_embd"},
+        "model": {"name", "model_type", "n_layer", "n_head", "n_embd", "intermediate_size"},
         "data": {"name"},
         "tokenizer": {"name", "vocab_size"},
         "objective": {"name"},
         "training": set(),
-        "engine": set(),
+        "engine": {"name"},
         "logger": {"kind"},
     }
 
