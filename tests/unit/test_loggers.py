@@ -308,7 +308,7 @@ class Played:
         self.runs: list[PlayedRun] = []
         self.torn_down = 0
         self.settings = SimpleNamespace(mode="online", api_key=None, base_url="https://api.wandb.ai")
-        monkeypatch.setattr(wandb, "setup", lambda settings: SimpleNamespace(settings=self.settings))
+        monkeypatch.setattr(wandb, "setup", lambda settings=None: SimpleNamespace(settings=self.settings))
         monkeypatch.setattr(wandb, "init", self.init)
         monkeypatch.setattr(wandb, "teardown", self.teardown)
 

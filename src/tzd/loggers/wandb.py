@@ -50,7 +50,8 @@ class WandbLogger:
         self._run: Any = None
         hooks = sys.excepthook, sys.exit  # which W&B replaces, to learn how a process ends
         try:
-            self._run, note = _begin(config, folder, None if resume_step is None else _read_id(kept))
+            run_id = None if resume_step is None else _read_id(kept)
+            self._run, note = _begin(config, folder, run_id, alone=self._owns_service)
             if not self._run.disabled:
                 replace_file(kept, f"{self._run.id}\n".encode())
                 self._run.define_metric("step")
@@ -92,14 +93,15 @@ class WandbLogger:
             print(f"W&B failed ({_first_line(error)}): the run goes on without it", file=sys.stderr)
 
 
-def _begin(config: RunConfig, folder: Path, run_id: str | None) -> tuple[Any, str]:
-    """A run of W&B, and what there is to say about it."""
+def _begin(config: RunConfig, folder: Path, run_id: str | None, *, alone: bool) -> tuple[Any, str]:
+    """A run of W&B, and what there is to say about it; `alone` if nobody else uses W&B in this process."""
     try:
-        settings = wandb.setup(settings=wandb.Settings(silent=True)).settings  # it never asks for a key then
+        settings = wandb.setup(settings=wandb.Settings(silent=True) if alone else None).settings  # silent never asks
         if "WANDB_MODE" in os.environ or settings.mode != "online":
             run, why = _init(config, folder, run_id), "as was asked for"
         elif not _has_account(settings):
-            wandb.setup(settings=wandb.Settings(mode="offline"))  # from here on nothing of it touches the network
+            if alone:
+                wandb.setup(settings=wandb.Settings(mode="offline"))  # its telemetry does not start then
             run, why = _init(config, folder, run_id, "offline"), "no API key was found"
         else:
             try:
