@@ -23,6 +23,7 @@ from tzd.config import ModelSettings, SmdmConfig, TrainingSettings
 from tzd.configs import compose, options
 from tzd.corpus.tokenizers.bpe import KIND as BPE
 from tzd.diffusion.denoiser import Denoiser
+from tzd.diffusion.rotary import float32_angles
 from tzd.engines import ENGINES, engine_module
 from tzd.errors import CheckpointError, ConfigError, UserError
 from tzd.sampling import descriptions, sampler, stream
@@ -129,6 +130,17 @@ def oracle(config: SmdmConfig, weights: Weights, tokens: np.ndarray) -> np.ndarr
             x = mixed + mlp(f"{name}.mlp", first)
         logits.append(affine("lm_head", norm("transformer.ln_f", x))[:, : config.vocab_size])
     return np.array(logits)
+
+
+@pytest.mark.parametrize("width", [2, 16, 64, 128])
+def test_angles_of_far_positions_are_rounded_as_smdms(width: int) -> None:
+    import torch
+
+    frequency = 1.0 / (10000 ** (torch.arange(0, width, 2) / width))
+    theirs = torch.outer(torch.arange(2048), frequency).numpy()
+    np.testing.assert_allclose(float32_angles(2048, width, 10000.0), theirs, rtol=0, atol=1e-6)
+    exact = np.outer(np.arange(2048), 10000.0 ** (-np.arange(0, width, 2) / width))
+    assert width < 64 or np.abs(theirs - exact).max() > 5e-5
 
 
 @st.composite

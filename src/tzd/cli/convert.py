@@ -11,7 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SRC",
-        help="a run folder, a checkpoint folder, the weights in one, a .npz, .pt or .safetensors file, or a folder with one of these",
+        help="a run folder, a checkpoint folder, the weights in one, a .npz, .pt or .safetensors file, or a folder with"
+        " one of these",
     )
     parser.add_argument(
         "destination",

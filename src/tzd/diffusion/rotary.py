@@ -22,7 +22,7 @@ def rotary_tables(length: int, width: int, base: float) -> tuple[np.ndarray, np.
 
 
 def float32_angles(length: int, width: int, base: float) -> np.ndarray:
-    """The angles p · base^(−2i / width), every step of them in float32, as SMDM and LitGPT compute them.
+    """The angles p · base^(−2i / width), each step of them rounded to float32, as SMDM and LitGPT compute them.
 
     The last position of 2048 is off by up to 1e-4; a model that was trained with these angles wants them.
 
@@ -35,5 +35,6 @@ def float32_angles(length: int, width: int, base: float) -> np.ndarray:
         (length, width / 2) float32.
     """
     exponent = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
-    frequency = np.float32(1) / np.float32(base) ** exponent
+    power = np.float32(base ** exponent.astype(np.float64))  # NumPy's own power of float32 is less exact
+    frequency = np.float32(1) / power
     return np.outer(np.arange(length, dtype=np.float32), frequency)
