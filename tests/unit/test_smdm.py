@@ -215,6 +215,22 @@ def test_attention_of_large_logits_is_finite_and_alike() -> None:
     np.testing.assert_allclose(other, one, atol=1e-2)
 
 
+def test_the_gate_and_its_slope_are_those_of_silu_at_every_size() -> None:
+    mx = pytest.importorskip("mlx.core")
+    import torch
+
+    from tzd.engines.mlx.smdm import silu
+
+    points = np.concatenate([np.linspace(-60, 60, 997), [-1e4, -100, 0, 100, 1e4]]).astype(np.float32)
+    theirs = torch.tensor(points, requires_grad=True)
+    torch.nn.functional.silu(theirs).sum().backward()
+    np.testing.assert_allclose(
+        np.array(silu(mx.array(points))), torch.nn.functional.silu(theirs).detach(), atol=1e-6, rtol=1e-6
+    )
+    slope = np.array(mx.grad(lambda x: silu(x).sum())(mx.array(points)))
+    np.testing.assert_allclose(slope, theirs.grad, atol=1e-6, rtol=1e-5)
+
+
 def test_padding_behind_the_vocabulary_has_no_logits_and_mask_inside_it_is_banned(engine: str) -> None:
     padded = on(engine, EVERYTHING)
     assert (padded.vocab_size, padded.mask_id, padded.banned) == (11, 16, None)
