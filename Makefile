@@ -30,7 +30,7 @@ bench: $(READY)  ## measure against a plain baseline (ARGS="training --rounds 3"
 	$(BIN)/python -m benchmarks $(ARGS)
 
 $(READY): pyproject.toml $(filter .uv/%,$(UV))
-	$(UV) sync --all-extras
+	$(UV) sync --all-extras || $(UV) sync --all-extras --no-extra mlx  # MLX has no build for older systems
 	@touch $@
 
 # Some systems ship Python without ensurepip: then `venv` fails, and pip installs into a plain folder.

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tzd.engines import ENGINES
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # no test asserts how long it takes
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,9 @@ def test_a_model_with_time_and_a_kept_prefix_trains_and_writes(tmp_path: Path) -
     changes = {"model.time_steps": 8, "objective.context_len": 4, "training.val_generation_freq": 1}
     model = tzd.load(train(tmp_path, changes).path)
     assert model.denoiser.time_conditioned and model.denoiser.context_len == 4
-    assert (tmp_path / "run" / "samples.txt").read_text().count("=== step") == 2
+    samples = (tmp_path / "run" / "samples.txt").read_text()
+    held_out = open_corpus("text", path=str(tmp_path / "text.txt")).splits["validation"]
+    assert samples.count("=== step") == samples.count(f"===\n    {held_out[:4]}") == 2, "they go on from held-out text"
     assert model.denoiser.network.time_embedding.weight.abs().sum() > 0
 
 

@@ -164,7 +164,7 @@ class Course:
             if not math.isfinite(bound.nats_per_token):
                 self._stop_not_finite(bound.nats_per_token)
             due = self.loggers and freq and trained and self.validations % freq == 0
-            texts = validation_samples(self.task.config, self.task.tokenizer, denoiser) if due else []
+            texts = validation_samples(self.task, denoiser) if due else []
         if trained:  # what a run begins with is measured, but no checkpoint of it could be the best
             self.validations += 1
             self.best = min(self.best, bound.nats_per_token)

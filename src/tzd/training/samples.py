@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tzd.config import RunConfig
-from tzd.corpus import Tokenizer
 from tzd.diffusion.denoiser import Denoiser
 from tzd.sampling import Sampler, sampler, stream
+from tzd.training.task import Task
 
 _LONGEST = 256  # tokens; enough to judge by, and short beside a validation
 
@@ -33,11 +33,13 @@ def validation_samplers(config: RunConfig) -> list[Sampler]:
     return [sampler(name, **{**settings, "temperature": temperature}) for temperature in model.val_temperatures]
 
 
-def validation_samples(config: RunConfig, tokenizer: Tokenizer, denoiser: Denoiser) -> list[str]:
-    """A text by each of `validation_samplers`."""
+def validation_samples(task: Task, denoiser: Denoiser) -> list[str]:
+    """A text by each of `validation_samplers`; with a context, it goes on from the first held-out text's."""
     canvas = np.full((1, min(denoiser.seq_len, _LONGEST)), denoiser.mask_id, dtype=np.int32)
+    context = task.validation[0][0, : min(denoiser.context_len, canvas.shape[1] - 1)]
+    canvas[:, : len(context)] = context
     texts = []
-    for rule in validation_samplers(config):
-        *_, last = stream(denoiser, canvas, sampler=rule, seed=config.seed)
-        texts.append(tokenizer.decode(last.tokens[0]))
+    for rule in validation_samplers(task.config):
+        *_, last = stream(denoiser, canvas, sampler=rule, seed=task.config.seed)
+        texts.append(task.tokenizer.decode(last.tokens[0]))
     return texts
