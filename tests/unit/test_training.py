@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import tzd
 from runs import SMALL, assert_same_weights, config_in, rows, train, weights
 from tzd.checkpoint import RunFolder, read_checkpoint
+from tzd.corpus import open_corpus
 from tzd.corpus.sources.markov import CHAIN
 from tzd.engines.torch.denoiser import build, set_weights
 from tzd.engines.torch.module import DiffusionModule, weighted_cross_entropy
