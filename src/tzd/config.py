@@ -292,6 +292,7 @@ class TrainingSettings:
         export_to: a single file (.npz, the format of Tiny Diffusion's MLX port) that is written anew with each
             checkpoint.
         save_dir: folder of the run folders.
+        run_folder: where a new run goes itself, in place of a folder of its name and number in `save_dir`.
         accelerator: Lightning's: auto, cpu, gpu, mps. MLX knows auto, cpu and gpu.
         devices: how many; auto is one.
         num_nodes: machines.
@@ -326,6 +327,7 @@ class TrainingSettings:
     first_step: int = 0
     export_to: str | None = None
     save_dir: str = "runs"
+    run_folder: str | None = None
     accelerator: str = "auto"
     devices: int | str = "auto"
     num_nodes: int = 1

@@ -18,6 +18,7 @@ import pytest
 from running import TEXT, Run
 
 import tzd as package
+from tzd.checkpoint import RunFolder
 from tzd.config import RunConfig
 from tzd.errors import CorpusError, InterruptedRunError
 
@@ -171,7 +172,7 @@ def test_the_defaults_are_the_ports(port: Run, monkeypatch: pytest.MonkeyPatch, 
     training = run.training
     assert (training.max_steps, training.eval_interval, training.weight_decay) == (20000, 500, 0.01)
     assert (training.optimizer, training.lr_schedule) == ("adamw", "constant")
-    assert (training.export_to, training.save_dir, run.run_name) == (str(WEIGHTS), "weights", STATE.name)
+    assert (training.export_to, training.run_folder, run.run_name) == (str(WEIGHTS), str(STATE), STATE.name)
     # it is not the published text that lies there, so it is a text like any other
     assert (run.data.name, run.data.path) == ("text", str(Path("data", "tiny_shakespeare.txt")))
 
@@ -317,6 +318,88 @@ def test_weights_that_cannot_be_used_are_one_line(command: str, damage: str, mes
     arguments = [*FLAGS, "--max-iters", "6", "--resume", *SMALL] if command == "mlx_training.py" else []
     refused(port(command, *arguments), message)
     assert sorted(copy.rglob("*")) == before
+
+
+def test_a_run_goes_into_the_very_folder_that_is_named(port: Run, tmp_path: Path):
+    (tmp_path / "runs" / "exp-2" / "step-00000009").mkdir(parents=True)
+    result = training(port, "--max-iters", "2", "--state-path", "runs/exp")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "runs" / "exp" / "last").read_text() == "step-00000002\n"
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["exp", "exp-2"]
+
+
+def test_a_second_run_on_the_same_weights_is_told_who_is_at_work(port: Run, tmp_path: Path):
+    with RunFolder.at(tmp_path / STATE).lock():
+        result = training(port, "--max-iters", "2")
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert f"{STATE} is in use by process {os.getpid()}" in result.stderr
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [STATE.name]
+
+
+def test_a_run_that_another_one_was_quicker_to_start_does_not_overwrite_it(
+    port: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    lock = RunFolder.lock
+
+    def late(self: RunFolder) -> Any:
+        (self.path / "step-00000002").mkdir()
+        self.point("last", 2)
+        return lock(self)
+
+    monkeypatch.setattr(RunFolder, "lock", late)
+    refused(training(port, "--max-iters", "2"), f"{STATE} holds a run by now")
+
+
+def test_what_a_run_left_that_ended_before_its_first_checkpoint_is_in_nobodys_way(port: Run, tmp_path: Path):
+    (tmp_path / STATE).mkdir(parents=True)
+    for name in ("lock", "metrics.csv", "samples.txt", ".metrics.csv.1.tmp"):
+        (tmp_path / STATE / name).write_text("left\n")
+    result = training(port, "--max-iters", "2")
+    assert result.returncode == 0, result.stderr
+    assert steps(tmp_path)[0] == 0
+
+
+def test_a_held_out_split_that_is_too_short_is_said_before_anything_is_there(port: Run, tmp_path: Path):
+    (tmp_path / "brief.txt").write_text("x" * 160)
+    result = training(port, "--max-iters", "2", "--data", "brief.txt")
+    refused(result, "the validation split has 8 tokens, and the first 8 of a window are never scored")
+    assert "at least 9; use a longer text (--data)" in result.stderr
+    assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize("lost", ["weights", "description", "damaged"])
+def test_a_whole_state_is_all_that_resuming_needs(lost: str, copy: Path, port: Run):
+    if lost == "weights":
+        (copy / WEIGHTS).unlink()
+    elif lost == "description":
+        (copy / WEIGHTS.with_suffix(".json")).unlink()
+    else:
+        (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:-100])
+    result = training(port, "--max-iters", "6", "--resume")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((copy / WEIGHTS.with_suffix(".json")).read_text())["provenance"]["step"] == 6
+
+
+def test_a_run_begun_with_weights_goes_on_without_them(copy: Path, port: Run):
+    shutil.rmtree(copy / STATE)
+    begun = ["--resume", "--weights", "other.npz", "--max-iters"]
+    for suffix in (".npz", ".json"):
+        shutil.copy(copy / WEIGHTS.with_suffix(suffix), copy / f"other{suffix}")
+    assert training(port, *begun, "2", "model.n_embd=32").returncode == 0
+    for suffix in (".npz", ".json"):
+        (copy / f"other{suffix}").unlink()
+    for steps_in_all in ("4", "6"):
+        result = training(port, *begun, steps_in_all, "model.n_embd=32")
+        assert result.returncode == 0, result.stderr
+    assert arrays(copy, Path("other.npz"))["token_emb.weight"].shape == (128, 16)
+
+
+def test_resuming_a_finished_run_first_writes_the_weights_that_it_lost(copy: Path, port: Run):
+    before = arrays(copy)
+    (copy / WEIGHTS).unlink()
+    refused(training(port, "--max-iters", "4", "--resume"), f"{STATE} is at step 4 of 4: raise --max-iters")
+    after = arrays(copy)
+    assert all(after[name].tobytes() == before[name].tobytes() for name in before)
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,25 @@ def test_a_file_that_cannot_be_written_is_said_before_the_first_step(
 ) -> None:
     with pytest.raises(UserError, match=message):
         train(tmp_path, {**ADAMW, **changes})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ending", [".npz", ".json"])
+def test_a_file_of_an_earlier_run_is_not_overwritten(ending: str, train: Train, tmp_path: Path) -> None:
+    (tmp_path / f"model{ending}").write_text("mine")
+    with pytest.raises(UserError, match=rf"model\{ending} exists, and the run would overwrite it"):
+        train(tmp_path, {**ADAMW, "training.export_to": str(tmp_path / "model.npz")})
+    assert (tmp_path / f"model{ending}").read_text() == "mine"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_module_of_the_callers_own_is_not_exported_and_that_is_said_first(
+    train: Train, tmp_path: Path, engine: str
+) -> None:
+    module = import_module({"torch": "torch.nn", "mlx": "mlx.nn"}[engine])
+    changes = {**ADAMW, "training.export_to": str(tmp_path / "model.npz")}
+    with pytest.raises(ConfigError, match="not a module of your own"):
+        train(tmp_path, changes, module.Embedding(128, 128))
     assert not (tmp_path / "run").exists()
 
 

@@ -18,6 +18,7 @@ from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
 
 Pointer = Literal["last", "best"]
 _STEP = re.compile(r"step-(\d{8,})")
+_TRACES = ("lock", "metrics.csv", "samples.txt")  # what a run leaves that ended before its first checkpoint
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,25 @@ class RunFolder:
         return cls(folder)
 
     @classmethod
+    def at(cls, path: Path | str) -> RunFolder:
+        """Makes this very folder.
+
+        Raises:
+            UserError: it holds something, or cannot be made.
+        """
+        run = cls(Path(path))
+        try:
+            if run.path.is_dir() and not run.is_blank():
+                raise UserError(f"{path} is not empty: name another folder for the run (training.run_folder)")
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"training.run_folder={path} cannot hold a run: {error.strerror} ({error.filename}); choose a folder"
+                " that you may write to"
+            ) from error
+        return run
+
+    @classmethod
     def latest(cls, save_dir: Path | str, name: str) -> RunFolder:
         """The run of that name with the highest number that has a checkpoint to go on from.
 
@@ -67,6 +87,10 @@ class RunFolder:
             f"training.resume=true, but {save_dir} holds no run '{name}' with a checkpoint: start it without "
             "training.resume, or give the path of a run folder"
         )
+
+    def is_blank(self) -> bool:
+        """Whether nothing would be lost if a run began in the folder: it is empty but for traces of one."""
+        return all(path.name in _TRACES or re.fullmatch(r"\..*\.tmp", path.name) for path in self.path.iterdir())
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint of a step lies, or is to lie."""

@@ -44,7 +44,7 @@ OWNED = {
     **{setting: flag for flag, (setting, *_) in NUMBERS.items()},
     **dict.fromkeys(("data", "data.name", "data.path"), "--data"),
     "training.export_to": "--weights",
-    **dict.fromkeys(("training.save_dir", "logger.name", "experiment_suffix"), "--state-path"),
+    **dict.fromkeys(("training.run_folder", "training.save_dir", "logger.name", "experiment_suffix"), "--state-path"),
     **dict.fromkeys(("training.resume", "training.init_from"), "--resume"),
     "training.first_step": "--resume-step",
 }
@@ -105,7 +105,13 @@ def _config(args: argparse.Namespace, state: Path, begin: dict[str, Any]) -> Run
     return replace(
         config,
         data=replace(config.data, name=name, path=path),
-        training=replace(config.training, save_dir=str(state.parent), export_to=str(args.weights), **begin),
+        training=replace(
+            config.training,
+            save_dir=str(state.parent),
+            run_folder=str(state),
+            export_to=str(args.weights),
+            **begin,
+        ),
         logger=replace(config.logger, name=state.name),
         experiment_suffix="",
     )
@@ -165,19 +171,31 @@ def _resumed(args: argparse.Namespace, weights: Path, state: Path) -> dict[str, 
     if args.resume_step not in (None, step):
         raise UserError(f"--resume-step={args.resume_step}, but {state} is at step {step}: leave it out")
     begun = saved.section("provenance").get("run", {}).get("training", {})
-    begin = {"init_from": begun.get("init_from"), "first_step": begun.get("first_step", 0)}
-    if weights.exists() and begin["init_from"] is None and _run_of(read_any(weights)) != _run_of(saved):
+    if begun.get("init_from") is not None:  # the state has the architecture of the weights that it began with
+        return {"resume": str(state), "init_from": str(last), "first_step": begun.get("first_step", 0)}
+    if not _may_be_of(weights, saved):
         raise UserError(
             f"{weights} is not from the run in {state}: name that run's weights, or another --state-path for these"
         )
-    return {"resume": str(state), **begin}
+    return {"resume": str(state)}
 
 
-def _run_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What tells the weights of one run from those of another, in a file as well as in a folder."""
-    provenance, model = checkpoint.section("provenance"), checkpoint.section("model")
-    sizes = {name: model.get(name) for name in ("n_layer", "n_head", "n_embd", "block_size")}
-    return {"seed": provenance.get("seed"), "corpus": provenance.get("corpus_sha256"), **sizes}
+def _may_be_of(weights: Path, saved: Checkpoint) -> bool:
+    """Whether nothing that a file says tells its weights from a run's.
+
+    A file that cannot be read, as one that was cut short, says nothing: the run has all that it held.
+    """
+    try:
+        found = read_any(weights)
+    except TzdError:
+        return True
+    told = (("provenance", ("seed", "corpus_sha256")), ("model", ("n_layer", "n_head", "n_embd", "block_size")))
+    return all(
+        saved.section(section).get(name) in (value, None)
+        for section, names in told
+        for name in names
+        if (value := found.section(section).get(name)) is not None
+    )
 
 
 def _last(state: Path) -> Path | None:
@@ -185,7 +203,7 @@ def _last(state: Path) -> Path | None:
 
 
 def _refuse_filled(state: Path) -> None:
-    if state.is_dir() and any(state.iterdir()):
+    if state.is_dir() and not RunFolder(state).is_blank():
         raise UserError(f"{state} is not empty and holds no run to go on with: remove it, or name another --state-path")
 
 

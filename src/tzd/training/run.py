@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tzd.checkpoint import Checkpoint, RunFolder, check_export, check_weights
+from tzd.checkpoint import Checkpoint, RunFolder, check_export, check_weights, read_checkpoint, write_npz
 from tzd.checkpoint.layout import CONFIG
 from tzd.config import Architecture, RunConfig, model_config
-from tzd.errors import ConfigError
+from tzd.errors import ConfigError, UserError
 from tzd.training.initial import initial_weights
 from tzd.training.task import Task
 
@@ -24,7 +24,10 @@ def open_run(task: Task) -> RunFolder:
     config = task.config
     if config.training.export_to is not None:
         check_export(Path(config.training.export_to), task.tokenizer, task.model.model_type)
+        _refuse_overwriting(Path(config.training.export_to), config)
     resume, save_dir = config.training.resume, config.training.save_dir
+    if resume is False and config.training.run_folder is not None:
+        return RunFolder.at(config.training.run_folder)
     if resume is False:
         return RunFolder.create(save_dir, config.run_name)
     if resume is True:
@@ -37,12 +40,29 @@ def open_run(task: Task) -> RunFolder:
     return run
 
 
+def _refuse_overwriting(export: Path, config: RunConfig) -> None:
+    """UserError if a new run's export would take the place of a file that is not what the run begins with."""
+    start = config.training.init_from
+    if config.training.resume is not False or (start is not None and Path(start).resolve() == export.resolve()):
+        return
+    for file in (export, export.with_suffix(".json")):
+        if file.exists():
+            raise UserError(f"{file} exists, and the run would overwrite it: name another file (training.export_to)")
+
+
 def checkpoint_to_resume(config: RunConfig, run: RunFolder, total_steps: int) -> tuple[Path | None, int | None]:
-    """The checkpoint to go on from and its step, if the run is to be resumed. The run must be locked."""
-    if config.training.resume is False:
-        return None, None
+    """The checkpoint to go on from and its step, if the run is to be resumed. The run must be locked.
+
+    What is exported is brought up to that checkpoint, should the run have died in between.
+    """
     last = run.resolve("last")
+    if config.training.resume is False:
+        if last is not None:  # another run was quicker to take the lock, and has ended
+            raise UserError(f"{run.path} holds a run by now: resume it, or start a run of another name")
+        return None, None
     assert last is not None  # `open_run` looked
+    if config.training.export_to is not None:
+        write_npz(Path(config.training.export_to), read_checkpoint(last))
     step = int(last.name.removeprefix("step-"))
     if step >= total_steps:
         raise ConfigError(f"{run.path} is at step {step} of {total_steps}: raise training.max_steps or epochs to go on")
@@ -74,6 +94,8 @@ def first_weights(
         ConfigError: the checkpoint cannot be what the run begins with.
         CheckpointError: its weights do not fit the network.
     """
+    if own and task.config.training.export_to is not None:
+        raise ConfigError("training.export_to writes the 'tiny' architecture, not a module of your own: leave it out")
     if initial is None:
         return None if own else initial_weights(shapes, task.config.seed, task.model.model_type)
     _check_initial(initial, task)

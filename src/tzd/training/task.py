@@ -14,7 +14,7 @@ from tzd.corpus import Corpus, Tokenizer, Windows, evaluation_windows, make_toke
 from tzd.diffusion.denoiser import Denoiser
 from tzd.diffusion.likelihood import Nelbo, nelbo
 from tzd.diffusion.objective import Noised, Objective
-from tzd.errors import ConfigError
+from tzd.errors import ConfigError, CorpusError
 from tzd.mapping import to_mapping
 from tzd.version import VERSION
 
@@ -178,6 +178,11 @@ def make_task(
     length = config.data.block_size
     windows = Windows(token_array(corpus, tokenizer, "train"), length, config.seed)
     held_out = token_array(corpus, tokenizer, "validation")
+    if len(held_out) <= (context := config.objective.context_len):
+        raise CorpusError(
+            f"the validation split has {len(held_out)} tokens, and the first {context} of a window are never scored: it"
+            f" takes at least {context + 1}; use a longer text (data.path)"
+        )
     validation = evaluation_windows(held_out, length, config.training.val_windows)
     return Task(
         config=config,
