@@ -200,6 +200,12 @@ def test_a_run_that_was_interrupted_says_how_this_command_goes_on(port: Run, mon
     ("arguments", "message"),
     [
         ("--data no.txt", "no such file or folder: no.txt"),
+        ("--data ''", "--data names nothing: give it a file"),
+        ("--weights .npz", "--weights .npz is an ending without a name"),
+        ("--weights /dev/null/x/b.npz", "/dev/null"),
+        ("--weights y.npz --state-path y.json", "--state-path y.json must name a folder of its own, beside y.npz"),
+        ("--weights z.npz --state-path z.npz/state", "--state-path z.npz/state must name a folder of its own"),
+        ("--weights y.npz --state-path y.json/state", "--state-path y.json/state must name a folder of its own"),
         ("--data .", ". is a folder; --data takes a file"),
         ("--data short.txt", "the text has 27 tokens, fewer than one window of 32"),
         ("--data empty.txt", "is empty"),
@@ -251,7 +257,7 @@ def test_what_training_cannot_use_is_one_line_and_leaves_nothing(
     [
         ("", f"{WEIGHTS} exists: give --resume to go on with it, or name another file with --weights"),
         ("--weights other.npz --state-path weights/mlx_diffusion_model.state", "holds a run: give --resume"),
-        ("--resume --max-iters 4", f"{STATE} is at step 4 of 4: raise --max-iters"),
+        ("--resume --max-iters 4", f"{STATE} is at step 4 of 4: raise --max-iters to go on"),
         ("--resume --resume-step 3", f"--resume-step=3, but {STATE} is at step 4: leave it out"),
         ("--resume model.n_embd=32", "was trained with model n_embd=16, not 32"),
         ("--resume seed=7", "was trained with another seed"),
@@ -272,7 +278,7 @@ def test_a_run_that_is_there_is_neither_overwritten_nor_mixed_up(arguments: str,
     ("step", "message"),
     [
         ("-1", "--resume-step must not be negative, not -1"),
-        ("6", "--resume-step=6 is not before the last of 6 steps: raise --max-iters"),
+        ("6", "--resume-step=6 is not before the last of 6 steps: raise --max-iters\n"),
     ],
 )
 def test_a_step_that_weights_cannot_be_at_is_one_line(step: str, message: str, copy: Path, port: Run):
@@ -357,6 +363,19 @@ def test_what_a_run_left_that_ended_before_its_first_checkpoint_is_in_nobodys_wa
     result = training(port, "--max-iters", "2")
     assert result.returncode == 0, result.stderr
     assert steps(tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize(("arguments", "flag"), [("", "--weights"), ("--state-path locked/deep/state", "--state-path")])
+def test_a_folder_that_cannot_be_made_is_blamed_on_the_flag_that_was_given(
+    arguments: str, flag: str, port: Run, monkeypatch: pytest.MonkeyPatch
+):
+    def mkdir(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    result = training(port, "--max-iters", "2", "--weights", "locked/b.npz", *shlex.split(arguments))
+    refused(result, "cannot hold a run: Permission denied")
+    assert result.stderr.startswith(f"tzd: {flag}: locked/")
 
 
 def test_a_held_out_split_that_is_too_short_is_said_before_anything_is_there(port: Run, tmp_path: Path):

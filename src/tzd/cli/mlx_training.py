@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{override} is not taken here: give {OWNED[key]}")
     weights, state = _paths(args)
     begin = _resumed(args, weights, state) if args.resume else _fresh(args, weights, state)
-    with _named_by_flags(state):
+    with _named_by_flags(state, "--weights" if args.state_path is None else "--state-path"):
         written = train(_config(args, state, begin))
     if written is not None:  # where several processes train together, the first speaks for all
         print(f"weights: {weights}\nstate:   {state}")
@@ -119,6 +119,8 @@ def _config(args: argparse.Namespace, state: Path, begin: dict[str, Any]) -> Run
 
 def _corpus(data: str) -> tuple[str, str]:
     """The corpus that --data means, by its name, and the file."""
+    if not data:
+        raise UserError("--data names nothing: give it a file")
     file = resolve_file(data, progress=sys.stderr.isatty())
     if file.is_dir():
         raise UserError(f"{file} is a folder; --data takes a file")
@@ -129,6 +131,8 @@ def _corpus(data: str) -> tuple[str, str]:
 def _paths(args: argparse.Namespace) -> tuple[Path, Path]:
     """The weights and the run's folder; UserError where they could not be written."""
     weights = args.weights
+    if weights.name == ".npz":
+        raise UserError(f"--weights {weights} is an ending without a name: call it NAME.npz")
     if weights.suffix != ".npz":
         raise UserError(f"--weights {weights}: only .npz can be written; give a name that ends in it")
     if weights.is_dir():
@@ -138,8 +142,9 @@ def _paths(args: argparse.Namespace) -> tuple[Path, Path]:
         raise UserError(
             f"--state-path {state}: the state is a folder here, no pickle is read or written; name a folder"
         )
-    if state.name in ("", "..") or state == weights:
-        raise UserError(f"--state-path {state} must name a folder of its own")
+    files = {file.resolve() for file in (weights, weights.with_suffix(".json"))}
+    if state.name in ("", "..") or files & {state.resolve(), *state.resolve().parents}:
+        raise UserError(f"--state-path {state} must name a folder of its own, beside {weights} and its .json")
     return weights, state
 
 
@@ -208,12 +213,14 @@ def _refuse_filled(state: Path) -> None:
 
 
 @contextmanager
-def _named_by_flags(state: Path) -> Iterator[None]:
-    """Has errors name the flags that this command has for settings."""
+def _named_by_flags(state: Path, placed_by: str) -> Iterator[None]:
+    """Has errors name the flags that this command has for settings; `placed_by` says where `state` is."""
     try:
         yield
     except TzdError as error:
         message = str(error).replace(f"training.resume={state}", "--resume")
+        message = message.replace(" training.max_steps or epochs", " training.max_steps")
+        message = message.replace(f"training.run_folder={state}", f"{placed_by}: {state}")
         for setting, flag in OWNED.items():
             message = message.replace(setting, flag) if "." in setting else message
         error.args = (message,)
