@@ -26,6 +26,7 @@ from tzd.sampling import sampler as make_sampler
 from tzd.sampling import stream as stream_canvas
 
 Prompt = str | Sequence[str] | Sequence[Sequence[int]] | np.ndarray
+_LARGEST = 2**20  # of what is said about a file: heads, tokens of a window
 OTHERS_WEIGHTS = (".npz", ".pt", ".pth", ".safetensors", ".ckpt")  # endings of files; a checkpoint is a folder
 
 
@@ -121,7 +122,7 @@ def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> M
         raise CheckpointError(f"{checkpoint.folder} was trained with a module of your own ({module}): give denoiser=")
     objective = from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion")
     loaded = engine_module(engine, "denoiser").load_denoiser(
-        config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.folder, network=denoiser
+        config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.source, network=denoiser
     )
     described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
     tokenizer = load_tokenizer(described, checkpoint.folder) if described else None
@@ -242,6 +243,16 @@ def _whole(name: str, value: Any, least: int) -> int:
     if value < least:
         raise UserError(f"{name} must be at least {least}, not {value}")
     return int(value)
+
+
+def _number(name: str, value: Any) -> int | None:
+    """A number that is said about a file; None where none is."""
+    if value is None:
+        return None
+    number = _whole(name, value, 0 if name == "context_len" else 1)
+    if number > _LARGEST:
+        raise UserError(f"{name} must be at most {_LARGEST}, not {number}")
+    return number
 
 
 def _prompt_rows(model: Model, prompt: Prompt, batch_size: int) -> np.ndarray:
@@ -367,6 +378,9 @@ def convert(
 def converted(source: str | Path, destination: str | Path, **given: int | None) -> tuple[Path, str | None]:
     """Like `convert`. Returns also a line on who can read a `.npz`; None for a folder."""
     destination = Path(destination)
+    given = {name: _number(name, value) for name, value in given.items()}
+    if destination.name.lower() in OTHERS_WEIGHTS:
+        raise UserError(f"cannot write {destination}: it is an ending without a name; call it NAME{NPZ}, or a folder")
     if destination.suffix != NPZ and destination.suffix.lower() in OTHERS_WEIGHTS:
         raise UserError(
             f"cannot write {destination}: a tzd checkpoint is a folder, and the only other format written is {NPZ}; "

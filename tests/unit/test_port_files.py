@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
 import subprocess
 import sys
+import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+import runs
 import tzd
 from networks import stirred, weights_of
 from tzd.checkpoint import Checkpoint, check_export, read_checkpoint, write_checkpoint, write_npz
@@ -492,3 +496,122 @@ def test_convert_overwrites_neither_of_its_two_files(tmp_path: Path) -> None:
     assert "taken.npz exists already" in refusal(lambda: tzd.convert(PORT, tmp_path / "taken.npz"), UserError)
     assert "the only other format written is .npz" in refusal(lambda: tzd.convert(PORT, tmp_path / "x.pt"), UserError)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "taken.npz"]
+
+
+# --- what a reader must not take on trust -------------------------------------------------------------------------
+
+
+def member(array: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    np.save(data, array)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("second", ["cos", "cos.npy"])
+def test_a_name_that_comes_twice_in_an_npz_is_refused(second: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.npz"
+    file.write_bytes(PORT.read_bytes())
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "a") as archive:
+        warnings.simplefilter("ignore")  # it warns of what is tested here
+        archive.writestr(second, member(np.zeros((1, 128, 1, 8), np.float32)))
+    assert "holds cos twice" in refusal(lambda: tzd.load(file))
+
+
+def test_nothing_is_unpacked_of_an_npz_whose_shapes_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "model.npz", **arrays_of(PORT), extra=np.zeros(3))  # type: ignore[arg-type]
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("it was unpacked"))
+    assert "1 unexpected (extra)" in refusal(lambda: tzd.load(tmp_path / "model.npz"))
+
+
+def test_an_array_that_is_not_as_long_as_its_header_says_is_refused(tmp_path: Path) -> None:
+    arrays = {name: member(array) for name, array in arrays_of(PORT).items()}
+    arrays["cos"] += b"more"
+    with zipfile.ZipFile(tmp_path / "model.npz", "w") as archive:
+        for name, data in arrays.items():
+            archive.writestr(f"{name}.npy", data)
+    assert "cos is not as long as it says" in refusal(lambda: tzd.load(tmp_path / "model.npz"))
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300])
+def test_weights_that_are_not_finite_are_refused_by_name(value: float, tmp_path: Path) -> None:
+    arrays = arrays_of(PORT)
+    arrays["blocks.1.mlp.c_fc.weight"] = arrays["blocks.1.mlp.c_fc.weight"].astype(np.float64)
+    arrays["blocks.1.mlp.c_fc.weight"][3, 4] = value
+    np.savez(tmp_path / "model.npz", **arrays)
+    message = "holds numbers in blocks.1.mlp.up.weight that are not finite"
+    assert message in refusal(lambda: tzd.load(tmp_path / "model.npz"))
+    assert message in refusal(lambda: tzd.convert(tmp_path / "model.npz", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused_by_name(tmp_path: Path) -> None:
+    good = checkpoint(tmp_path / "good")
+    bad = {name: array * np.float32("nan") if name == "head.weight" else array for name, array in good.weights.items()}
+    write_checkpoint(tmp_path / "bad", config=good.config, weights=bad)
+    assert f"{tmp_path / 'bad'} holds numbers in head.weight" in refusal(lambda: tzd.load(tmp_path / "bad"))
+
+
+def test_torchscript_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:  # as torch.jit.save lays a program out
+        archive.writestr("model/constants.pkl", b"")
+        archive.writestr("model/data.pkl", b"")
+        archive.writestr("model/version", b"3")
+        archive.writestr("model/code/x.py", b"")
+    line = refusal(lambda: tzd.load(tmp_path / "model.pt"))
+    assert "no file of tensors alone" in line and "weights_only" not in line
+
+
+def test_a_tokenizer_of_another_size_than_the_head_is_refused(tmp_path: Path) -> None:
+    write_npz(tmp_path / "model.npz", checkpoint(tmp_path / "c"))
+    described = json.loads((tmp_path / "model.json").read_text())
+    described["tokenizer"] = {"kind": "byte", "vocab_size": 256}
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    line = refusal(lambda: tzd.load(tmp_path / "model.npz"))
+    assert "has 128 tokens, but the tokenizer that is described beside it has 256" in line
+
+
+def test_an_export_clears_what_a_killed_one_left(tmp_path: Path) -> None:
+    for name in ("model.npz", "model.json", "other.npz"):
+        (tmp_path / f".{name}.99999.tmp").write_text("half")
+    write_npz(tmp_path / "model.npz", checkpoint(tmp_path / "c"))
+    assert {path.name for path in tmp_path.iterdir()} == {"c", "model.npz", "model.json", ".other.npz.99999.tmp"}
+
+
+def test_endings_are_known_in_capitals_and_others_are_told_which_there_are(tmp_path: Path) -> None:
+    (tmp_path / "UP.NPZ").write_bytes(PORT.read_bytes())
+    (tmp_path / "foo.bin").write_bytes(PORT.read_bytes())
+    assert read_any(tmp_path / "UP.NPZ").weights.keys() == read_any(PORT).weights.keys()
+    line = refusal(lambda: tzd.convert(tmp_path / "foo.bin", tmp_path / "out"))
+    assert "(.npz, .pt, .pth, .safetensors)" in line and "tzd convert" not in line
+
+
+def test_an_ending_is_no_name(tmp_path: Path) -> None:
+    assert "an ending without a name" in refusal(lambda: tzd.convert(PORT, tmp_path / ".npz"), UserError)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n_head": "2"}, "n_head must be a whole number, not '2'"),
+        ({"n_head": True}, "n_head must be a whole number, not True"),
+        ({"n_head": 0}, "n_head must be at least 1, not 0"),
+        ({"n_head": 10**12}, "n_head must be at most 1048576"),
+        ({"n_head": 2, "block_size": 10**12}, "block_size must be at most 1048576"),
+        ({"n_head": 2, "context_len": -1}, "context_len must be at least 0, not -1"),
+    ],
+)
+def test_numbers_about_a_file_that_cannot_be_are_one_line(given: Any, message: str, tmp_path: Path) -> None:
+    assert message in refusal(lambda: tzd.convert(ORIGINAL, tmp_path / "out.npz", **given), UserError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_is_said_of_the_file_that_a_run_was_to_begin_with(tmp_path: Path) -> None:
+    changes = {
+        "training.init_from": str(PORT),
+        "data.block_size": 65,
+        "model.block_size": 65,
+        "tokenizer.name": "ascii",
+    }
+    with pytest.raises(UserError, match=rf"longer than the window of {PORT}, 64"):
+        runs.train(tmp_path, changes)

@@ -30,8 +30,8 @@ def one_line_errors(what: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a new file and brings it to the disk."""
-    with path.open("xb") as file:
+    """Writes a file and brings it to the disk."""
+    with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -63,8 +63,10 @@ def replace_file(path: Path, data: bytes) -> None:
     with one_line_errors(path):
         temporary.unlink(missing_ok=True)
         try:
-            write_bytes(temporary, data)
-            temporary.replace(path)
+            temporary.touch(exist_ok=False)
+            with held(temporary):  # so that nobody takes it for litter
+                write_bytes(temporary, data)
+                temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

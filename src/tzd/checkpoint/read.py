@@ -36,12 +36,19 @@ class Checkpoint:
         config: `config.json`.
         weights: canonical name -> float32 array.
         checksums: file name -> sha256, of every file that belongs to it.
+        file: the single file that it was read from, if it was.
     """
 
     folder: Path
     config: dict[str, Any]
     weights: dict[str, np.ndarray] = field(repr=False)
     checksums: dict[str, str] = field(repr=False, default_factory=dict)
+    file: Path | None = None
+
+    @property
+    def source(self) -> Path:
+        """The file or folder that it was read from."""
+        return self.file or self.folder
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A section of `config.json`: model, tokenizer, diffusion, provenance.
@@ -101,7 +108,7 @@ def check_weights(weights: Mapping[str, np.ndarray], expected: Mapping[str, tupl
     Args:
         weights: name -> array.
         expected: name -> shape.
-        folder: where they come from, for the message.
+        folder: where they come from, or the file, for the message.
 
     Raises:
         CheckpointError: weights are missing, unexpected or of another shape; the first few are named.
@@ -141,7 +148,8 @@ def _find(path: Path) -> Path:
         if path.name == WEIGHTS:
             return path.parent
         raise CheckpointError(
-            f"{path} is no tzd checkpoint: give its folder, or the {WEIGHTS} in it ('tzd convert' reads other formats)"
+            f"{path} is no tzd checkpoint: give its folder, the {WEIGHTS} in it, or a file of weights"
+            " (.npz, .pt, .pth, .safetensors)"
         )
     if not path.is_dir():
         raise CheckpointError(f"there is no checkpoint at {path}: no such file or folder")
@@ -207,7 +215,23 @@ def _read_weights(file: Path) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         if array.dtype.kind != "f":
             raise CheckpointError(f"{file} holds {name} as {array.dtype}; weights are floating-point numbers")
-    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+    return {name: as_float32(array) for name, array in arrays.items()}
+
+
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """An array of floats as float32; what is too large becomes infinite, without a warning."""
+    with np.errstate(all="ignore"):
+        return array.astype(np.float32, copy=False)
+
+
+def check_finite(checkpoint: Checkpoint) -> None:
+    """CheckpointError that names a weight which is infinite or no number."""
+    for name, array in checkpoint.weights.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(
+                f"{checkpoint.source} holds numbers in {name} that are not finite (or not in float32): no model can"
+                " compute with them; take an earlier checkpoint"
+            )
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:

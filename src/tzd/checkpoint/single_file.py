@@ -6,10 +6,13 @@ ours (written with every `.npz`, see `write_npz`) or one with the settings by th
 
 from __future__ import annotations
 
+import glob
 import io
+import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +20,18 @@ from typing import Any
 import numpy as np
 
 from tzd.checkpoint import port
-from tzd.checkpoint.durable import one_line_errors, replace_file
+from tzd.checkpoint.durable import clear_litter, one_line_errors, replace_file
 from tzd.checkpoint.layout import CONFIG, FORMAT, FORMAT_VERSION, sha256, to_json
-from tzd.checkpoint.read import Checkpoint, check_version, mismatch, read_object
+from tzd.checkpoint.read import Checkpoint, as_float32, check_version, mismatch, read_object
 from tzd.config import ObjectiveSettings, TinyConfig, model_config
 from tzd.corpus import Tokenizer, load_tokenizer
-from tzd.errors import CheckpointError, ConfigError, UserError
+from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
 from tzd.mapping import coerce, from_mapping, to_mapping
 from tzd.printable import printable
 
 NPZ = ".npz"
 
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _CONTEXT_LEN, _BLOCK_SIZE = 64, 256  # theirs, unless something says otherwise
 _SETTINGS = {  # theirs -> ours
     "sequence_len": "block_size",
@@ -68,33 +72,62 @@ def read_npz(path: Path, given: Mapping[str, int]) -> Checkpoint:
     Raises:
         CheckpointError: it is damaged, holds objects, is of another architecture, or of another one than is said.
     """
+    with _one_line_errors(path):
+        shapes = _read_shapes(path)
+    return assemble(path, shapes, lambda: _read_arrays(path), given, tables=True)
+
+
+@contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file makes the libraries raise into a CheckpointError."""
     try:
-        arrays = _read_arrays(path)
-    except CheckpointError:
+        yield
+    except TzdError:
         raise
-    except Exception as error:  # whatever a damaged file makes the libraries raise
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if "pickle" in reason:
-            reason = "it holds Python objects, which are never unpickled"
         raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
-    return assemble(path, arrays, given, tables=True)
+
+
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Array names -> shapes, from the headers alone: nothing is unpacked."""
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is no {NPZ} file, or was cut short; get the file again")
+    shapes: dict[str, tuple[int, ...]] = {}
+    with zipfile.ZipFile(path) as file:
+        for member in file.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name in shapes:
+                raise CheckpointError(f"{path} holds {printable(name)} twice; get the file again")
+            with file.open(member) as data:
+                read_header = _HEADERS.get(np.lib.format.read_magic(data))
+                if read_header is None:
+                    raise CheckpointError(f"{path} holds {printable(name)} in a format of NumPy's that is not read")
+                shapes[name], _, dtype = read_header(data)
+                size = member.file_size - data.tell()
+            if dtype.hasobject:
+                raise CheckpointError(f"{path} cannot be read: it holds Python objects, which are never unpickled")
+            if dtype.kind != "f":
+                raise CheckpointError(f"{path} holds {printable(name)} as {dtype}; weights are floating-point numbers")
+            if math.prod(shapes[name]) * dtype.itemsize != size:
+                raise CheckpointError(f"{path} is damaged: {printable(name)} is not as long as it says")
+    return shapes
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is no {NPZ} file, or was cut short; get the file again")
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # closed also where it is damaged
-        arrays = {name: file[name] for name in file.files}
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-            kind = getattr(array, "dtype", "something else")
-            raise CheckpointError(f"{path} holds {printable(name)} as {kind}; weights are floating-point numbers")
-    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+    with _one_line_errors(path), zipfile.ZipFile(path) as file:
+        return {name.removesuffix(".npy"): as_float32(_read_array(file, name)) for name in file.namelist()}
+
+
+def _read_array(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    with file.open(name) as data:
+        return np.asarray(np.lib.format.read_array(data, allow_pickle=False))
 
 
 def assemble(
     path: Path,
-    arrays: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+    read: Callable[[], Mapping[str, np.ndarray]],
     given: Mapping[str, int],
     *,
     tables: bool,
@@ -104,7 +137,8 @@ def assemble(
 
     Args:
         path: the file.
-        arrays: their names -> float32 arrays.
+        shapes: of its arrays, by their names.
+        read: reads the arrays, float32, which it is only asked to where the shapes fit together.
         given: what the user says about it: n_head, block_size, context_len.
         tables: whether the format holds the rotary tables.
         norm_eps: epsilon of the norms where the format says it.
@@ -115,7 +149,7 @@ def assemble(
     said = _beside(path)
     settings = said.settings | {name: (f"you gave {name}", value) for name, value in given.items()}
     try:
-        found = port.sizes({name: array.shape for name, array in arrays.items()}, tables=tables)
+        found = port.sizes(shapes, tables=tables)
     except ValueError as error:
         raise CheckpointError(f"{path} holds no weights of Tiny Diffusion: {printable(str(error))}") from error
     for name, value in found.items():
@@ -124,14 +158,16 @@ def assemble(
             raise CheckpointError(f"{path} has {name}={value}, but {who}={other}: one of them is another model's")
     config = _architecture(path, {name: value for name, (_, value) in settings.items()} | found, norm_eps)
     expected = port.shapes(config, tables=tables)
-    if complaint := mismatch({name: array.shape for name, array in arrays.items()}, expected):
+    if complaint := mismatch(shapes, expected):
         raise CheckpointError(f"{path} does not fit together: {complaint}")
     default = ("", _CONTEXT_LEN if config.block_size > _CONTEXT_LEN else 0)
     context_len = settings.get("context_len", default)[1]
     if not 0 <= context_len < config.block_size:
         raise CheckpointError(f"{path} has a window of {config.block_size}: context_len={context_len} cannot be")
-    config, weights = port.from_port(arrays, config)
-    return Checkpoint(path.parent, _sections(path, config, context_len, said.config), weights)
+    sections = _sections(path, config, context_len, said.config)
+    config, weights = port.from_port(read(), config)
+    sections["model"] = {"model_type": config.model_type, **to_mapping(config)}
+    return Checkpoint(path.parent, sections, weights, file=path)
 
 
 def _architecture(path: Path, values: dict[str, Any], norm_eps: float | None) -> TinyConfig:
@@ -189,13 +225,18 @@ def _sections(path: Path, config: TinyConfig, context_len: int, ours: Mapping[st
             f"{path} has {config.vocab_size} tokens, and nothing says which; known are the 128 of ASCII, and what a"
             f" config.json of tzd describes"
         )
+    tokens = ours.get("tokenizer", {}).get("vocab_size", config.vocab_size)
+    if tokens != config.vocab_size:
+        raise CheckpointError(
+            f"{path} has {config.vocab_size} tokens, but the tokenizer that is described beside it has {tokens}:"
+            " one of them is another model's"
+        )
     objective = ObjectiveSettings(time_sampling="independent")  # how they train, but for their order of windows
     if ours:
         objective = from_mapping(ObjectiveSettings, ours["diffusion"])
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": {"model_type": config.model_type, **to_mapping(config)},
         "tokenizer": ours.get("tokenizer", {"kind": "ascii", "vocab_size": 128}),
         "diffusion": to_mapping(replace(objective, context_len=context_len)),
         "provenance": {**ours.get("provenance", {}), "source": path.name, "source_sha256": sha256(path)},
@@ -275,6 +316,8 @@ def write_npz(path: Path, checkpoint: Checkpoint) -> str:
     np.savez(data, **arrays)  # type: ignore[arg-type]  # a name of theirs is never that of an argument
     with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for file in (path, path.with_suffix(".json")):
+            clear_litter(path.parent, glob.escape(file.name))
     replace_file(path, data.getvalue())
     replace_file(path.with_suffix(".json"), to_json(described))
     return port.how_the_port_reads(config, checkpoint.section("diffusion")["context_len"])

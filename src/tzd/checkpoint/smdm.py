@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tzd.checkpoint.layout import CONFIG, FORMAT, FORMAT_VERSION, sha256
-from tzd.checkpoint.read import Checkpoint, mismatch, read_object
+from tzd.checkpoint.read import Checkpoint, as_float32, mismatch, read_object
 from tzd.config import ObjectiveSettings
 from tzd.corpus import describe_file
 from tzd.errors import CheckpointError, ConfigError, TzdError, nearest
@@ -92,7 +92,7 @@ def read_smdm(path: Path, given: Mapping[str, int]) -> Checkpoint:
         "diffusion": to_mapping(objective),
         "provenance": {"source": path.name, "source_sha256": sha256(path)},
     }
-    return Checkpoint(path.parent, sections, weights)
+    return Checkpoint(path.parent, sections, weights, file=path)
 
 
 def shapes(config: SmdmConfig) -> dict[str, tuple[int, ...]]:
@@ -131,7 +131,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         array = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
         if entry["dtype"] == "BF16":  # the upper half of a float32
             array = (array.astype(np.uint32) << 16).view(np.float32)
-        arrays[name] = array.astype(np.float32)
+        arrays[name] = as_float32(array)
     return arrays
 
 

@@ -33,6 +33,7 @@ from tzd.checkpoint.layout import (
     sha256,
     to_json,
 )
+from tzd.checkpoint.read import as_float32
 from tzd.checkpoint.tree import flatten
 from tzd.errors import UserError
 
@@ -62,7 +63,7 @@ def write_checkpoint(
         TzdError: it cannot be written; nothing is left behind, and an earlier checkpoint is as it was.
     """
     texts = {CONFIG: to_json({**config, "format": FORMAT, "format_version": FORMAT_VERSION})}
-    tables = {WEIGHTS: {name: np.asarray(w, dtype=np.float32, order="C") for name, w in weights.items()}}
+    tables = {WEIGHTS: {name: np.asarray(as_float32(np.asarray(w)), order="C") for name, w in weights.items()}}
     if training_state is not None:
         tree, tables[STATE_ARRAYS] = flatten(training_state)
         texts[STATE_TREE] = to_json(tree)

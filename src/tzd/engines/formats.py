@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tzd.checkpoint.layout import CHECKSUMS, WEIGHTS
-from tzd.checkpoint.read import Checkpoint, read_checkpoint
+from tzd.checkpoint.read import Checkpoint, check_finite, read_checkpoint
 from tzd.checkpoint.single_file import NPZ, read_npz
 from tzd.checkpoint.smdm import SAFETENSORS, read_smdm
 from tzd.errors import CheckpointError, TzdError, UserError
@@ -39,11 +39,18 @@ def read_any(
     path = _find(Path(path))
     numbers = {"n_head": n_head, "block_size": block_size, "context_len": context_len}
     given = {name: value for name, value in numbers.items() if value is not None}
-    if path.suffix == NPZ and path.is_file():
+    checkpoint = _read(path, given)
+    check_finite(checkpoint)
+    return checkpoint
+
+
+def _read(path: Path, given: Mapping[str, int]) -> Checkpoint:
+    ending = path.suffix.lower()
+    if ending == NPZ and path.is_file():
         return read_npz(path, given)
-    if path.suffix == SAFETENSORS and path.name != WEIGHTS and path.is_file():
+    if ending == SAFETENSORS and path.name != WEIGHTS and path.is_file():
         return read_smdm(path, given)
-    if path.suffix in (".pt", ".pth") and path.is_file():
+    if ending in (".pt", ".pth") and path.is_file():
         return _read_pt(path, given)
     checkpoint = read_checkpoint(path)
     if given:
@@ -55,7 +62,7 @@ def _find(path: Path) -> Path:
     """The single file in a folder that holds one; else the path itself."""
     if not path.is_dir() or any((path / name).exists() for name in _OURS):
         return path
-    files = sorted(file for file in path.iterdir() if file.suffix in SINGLE and file.is_file())
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SINGLE and file.is_file())
     if len(files) > 1:
         raise CheckpointError(f"{path} holds {files[0].name} and {files[1].name}: give the one that you mean")
     return files[0] if files else path

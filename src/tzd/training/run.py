@@ -99,12 +99,12 @@ def first_weights(
     if initial is None:
         return None if own else initial_weights(shapes, task.config.seed, task.model.model_type)
     _check_initial(initial, task)
-    check_weights(initial.weights, shapes, initial.folder)
+    check_weights(initial.weights, shapes, initial.source)
     return initial.weights
 
 
 def _check_initial(initial: Checkpoint, task: Task) -> None:
-    where, model, training = initial.folder, task.model, task.config.training
+    where, model, training = initial.source, task.model, task.config.training
     tokenizer = initial.config.get("tokenizer")
     if tokenizer == {} and task.tokenizer.vocab_size != model.vocab_size:  # nothing says which one it is
         raise ConfigError(

@@ -28,7 +28,9 @@ def read_pt(path: Path, given: Mapping[str, int]) -> Checkpoint:
     Raises:
         CheckpointError: it is damaged, no state dict of tensors, or not one of Tiny Diffusion's.
     """
-    return assemble(path, _arrays(path), given, tables=False, norm_eps=NORM_EPS)
+    arrays = _arrays(path)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return assemble(path, shapes, lambda: arrays, given, tables=False, norm_eps=NORM_EPS)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -46,6 +48,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         ) from error
     except Exception as error:  # whatever a damaged file makes the library raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if "weights_only" in str(error) or "TorchScript" in str(error):  # advice to have the file run
+            reason = "it is no file of tensors alone (TorchScript, or another program)"
         raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
 
 
