@@ -12,7 +12,7 @@ import numpy as np
 from tzd.arrays import Array
 from tzd.checkpoint import RunFolder, write_checkpoint, write_npz
 from tzd.checkpoint.layout import CONFIG
-from tzd.checkpoint.single_file import NPZ
+from tzd.checkpoint.npz import NPZ
 from tzd.config import Architecture, ObjectiveSettings, RunConfig, model_config, run_config
 from tzd.corpus import Tokenizer, evaluation_windows, load_tokenizer
 from tzd.diffusion import likelihood

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import glob
 import io
-import math
 import os
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tzd.checkpoint import port
+from tzd.checkpoint import npz, port
 from tzd.checkpoint.durable import clear_litter, one_line_errors, replace_file
 from tzd.checkpoint.layout import CONFIG, FORMAT, FORMAT_VERSION, sha256, to_json
-from tzd.checkpoint.read import Checkpoint, as_float32, check_version, mismatch, read_object
+from tzd.checkpoint.npz import NPZ
+from tzd.checkpoint.read import Checkpoint, check_version, mismatch, read_object
 from tzd.config import ObjectiveSettings, TinyConfig, model_config
 from tzd.corpus import Tokenizer, load_tokenizer
-from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
+from tzd.errors import CheckpointError, ConfigError, UserError
 from tzd.mapping import coerce, from_mapping, to_mapping
 from tzd.printable import printable
 
-NPZ = ".npz"
-
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _CONTEXT_LEN, _BLOCK_SIZE = 64, 256  # theirs, unless something says otherwise
 _SETTINGS = {  # theirs -> ours
     "sequence_len": "block_size",
@@ -72,56 +67,7 @@ def read_npz(path: Path, given: Mapping[str, int]) -> Checkpoint:
     Raises:
         CheckpointError: it is damaged, holds objects, is of another architecture, or of another one than is said.
     """
-    with _one_line_errors(path):
-        shapes = _read_shapes(path)
-    return assemble(path, shapes, lambda: _read_arrays(path), given, tables=True)
-
-
-@contextmanager
-def _one_line_errors(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged file makes the libraries raise into a CheckpointError."""
-    try:
-        yield
-    except TzdError:
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
-
-
-def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Array names -> shapes, from the headers alone: nothing is unpacked."""
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is no {NPZ} file, or was cut short; get the file again")
-    shapes: dict[str, tuple[int, ...]] = {}
-    with zipfile.ZipFile(path) as file:
-        for member in file.infolist():
-            name = member.filename.removesuffix(".npy")
-            if name in shapes:
-                raise CheckpointError(f"{path} holds {printable(name)} twice; get the file again")
-            with file.open(member) as data:
-                read_header = _HEADERS.get(np.lib.format.read_magic(data))
-                if read_header is None:
-                    raise CheckpointError(f"{path} holds {printable(name)} in a format of NumPy's that is not read")
-                shapes[name], _, dtype = read_header(data)
-                size = member.file_size - data.tell()
-            if dtype.hasobject:
-                raise CheckpointError(f"{path} cannot be read: it holds Python objects, which are never unpickled")
-            if dtype.kind != "f":
-                raise CheckpointError(f"{path} holds {printable(name)} as {dtype}; weights are floating-point numbers")
-            if math.prod(shapes[name]) * dtype.itemsize != size:
-                raise CheckpointError(f"{path} is damaged: {printable(name)} is not as long as it says")
-    return shapes
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with _one_line_errors(path), zipfile.ZipFile(path) as file:
-        return {name.removesuffix(".npy"): as_float32(_read_array(file, name)) for name in file.namelist()}
-
-
-def _read_array(file: zipfile.ZipFile, name: str) -> np.ndarray:
-    with file.open(name) as data:
-        return np.asarray(np.lib.format.read_array(data, allow_pickle=False))
+    return assemble(path, npz.read_shapes(path), lambda: npz.read_arrays(path), given, tables=True)
 
 
 def assemble(

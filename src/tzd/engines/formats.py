@@ -7,8 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 from tzd.checkpoint.layout import CHECKSUMS, WEIGHTS
+from tzd.checkpoint.npz import NPZ
 from tzd.checkpoint.read import Checkpoint, check_finite, read_checkpoint
-from tzd.checkpoint.single_file import NPZ, read_npz
+from tzd.checkpoint.single_file import read_npz
 from tzd.checkpoint.smdm import SAFETENSORS, read_smdm
 from tzd.errors import CheckpointError, TzdError, UserError
 

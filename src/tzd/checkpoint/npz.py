@@ -1,0 +1,80 @@
+"""The arrays of a `.npz`, which is a zip file of NumPy's own files: first what they are, then they themselves."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tzd.checkpoint.read import as_float32
+from tzd.errors import CheckpointError, TzdError
+from tzd.printable import printable
+
+NPZ = ".npz"
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+@contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file makes the libraries raise into a CheckpointError."""
+    try:
+        yield
+    except TzdError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Array names -> shapes, from the headers alone: nothing is unpacked.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds something other than floating-point arrays of different names.
+    """
+    with _one_line_errors(path):
+        return _read_headers(path)
+
+
+def _read_headers(path: Path) -> dict[str, tuple[int, ...]]:
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is no {NPZ} file, or was cut short; get the file again")
+    shapes: dict[str, tuple[int, ...]] = {}
+    with zipfile.ZipFile(path) as file:
+        for member in file.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name in shapes:
+                raise CheckpointError(f"{path} holds {printable(name)} twice; get the file again")
+            with file.open(member) as data:
+                read_header = _HEADERS.get(np.lib.format.read_magic(data))
+                if read_header is None:
+                    raise CheckpointError(f"{path} holds {printable(name)} in a format of NumPy's that is not read")
+                shapes[name], _, dtype = read_header(data)
+                size = member.file_size - data.tell()
+            if dtype.hasobject:
+                raise CheckpointError(f"{path} cannot be read: it holds Python objects, which are never unpickled")
+            if dtype.kind != "f":
+                raise CheckpointError(f"{path} holds {printable(name)} as {dtype}; weights are floating-point numbers")
+            if math.prod(shapes[name]) * dtype.itemsize != size:
+                raise CheckpointError(f"{path} is damaged: {printable(name)} is not as long as it says")
+    return shapes
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Array names -> float32 arrays, of a file that `read_shapes` took.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    with _one_line_errors(path), zipfile.ZipFile(path) as file:
+        return {name.removesuffix(".npy"): as_float32(_read_array(file, name)) for name in file.namelist()}
+
+
+def _read_array(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    with file.open(name) as data:
+        return np.asarray(np.lib.format.read_array(data, allow_pickle=False))
