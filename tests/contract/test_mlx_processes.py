@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,9 +29,21 @@ SETTINGS = (
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+def free(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) != 0
+
+
+def launcher(ranks: int) -> list[str]:
+    """MLX's launcher, on ports that nobody else uses: on its own ones, two launches would talk to each other."""
+    first = 20000 + os.getpid() % 1000 * 10  # below those that the system gives away
+    port = next(port for port in range(first, first + 10, ranks) if all(free(port + rank) for rank in range(ranks)))
+    return [str(LAUNCH), "-n", str(ranks), "--backend", "ring", "--starting-port", str(port), "--"]
+
+
 def command(ranks: int, *changes: str) -> list[str]:
     train = [sys.executable, "-m", "tzd", "train", *SETTINGS, *changes]
-    return [str(LAUNCH), "-n", str(ranks), "--backend", "ring", "--", *train] if ranks > 1 else train
+    return [*launcher(ranks), *train] if ranks > 1 else train
 
 
 def run(folder: Path, ranks: int, *changes: str) -> subprocess.CompletedProcess[str]:
@@ -88,7 +101,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_all_of_them(tmp_path: Path) ->
         "trainee.write_checkpoint = full\n"
         f"sys.exit(main(['train', *{list(SETTINGS)!r}, 'data.batch_size=4']))\n"
     )
-    arguments = [str(LAUNCH), "-n", "2", "--backend", "ring", "--", sys.executable, str(script)]
+    arguments = [*launcher(2), sys.executable, str(script)]
     result = subprocess.run(
         arguments, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
     )
