@@ -292,7 +292,7 @@ class TrainingSettings:
         export_to: a single file (.npz, the format of Tiny Diffusion's MLX port) that is written anew with each
             checkpoint.
         save_dir: folder of the run folders.
-        run_folder: where a new run goes itself, in place of a folder of its name and number in `save_dir`.
+        run_folder: the run's own folder, in place of one of its name and number in `save_dir`.
         accelerator: Lightning's: auto, cpu, gpu, mps. MLX knows auto, cpu and gpu.
         devices: how many; auto is one.
         num_nodes: machines.

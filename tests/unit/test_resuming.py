@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from runs import TEXT, assert_same_weights, rows, send_at, spoil_from, train, weights
 from tzd.checkpoint import RunFolder, read_checkpoint
-from tzd.errors import ConfigError, InterruptedRunError, TzdError
+from tzd.errors import ConfigError, InterruptedRunError, TzdError, UserError
 from tzd.training.records import read_metrics
 from tzd.training.task import Task
 
@@ -201,6 +201,15 @@ def test_a_run_is_not_resumed_on_another_text(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT + "apple ")
     with pytest.raises(ConfigError, match="another corpus_sha256"):
         train(tmp_path, {"training.max_steps": 9, "training.resume": str(run.path)})
+
+
+def test_a_run_goes_on_in_the_folder_that_was_named_for_it(tmp_path: Path) -> None:
+    named = {"training.run_folder": str(tmp_path / "here"), "training.lr_schedule": "constant"}
+    assert train(tmp_path, named).path == tmp_path / "here"
+    with pytest.raises(UserError, match="here is not empty: name another folder"):
+        train(tmp_path, named)
+    again = train(tmp_path, {**named, "training.resume": True, "training.max_steps": 8})
+    assert (again.path, again.steps()[-1]) == (tmp_path / "here", 8)
 
 
 def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ def open_run(task: Task) -> RunFolder:
     if config.training.export_to is not None:
         check_export(Path(config.training.export_to), task.tokenizer, task.model.model_type)
         _refuse_overwriting(Path(config.training.export_to), config)
-    resume, save_dir = config.training.resume, config.training.save_dir
-    if resume is False and config.training.run_folder is not None:
-        return RunFolder.at(config.training.run_folder)
+    resume, save_dir, folder = config.training.resume, config.training.save_dir, config.training.run_folder
+    if resume is False and folder is not None:
+        return RunFolder.at(folder)
+    if resume is True and folder is not None:
+        resume = folder
     if resume is False:
         return RunFolder.create(save_dir, config.run_name)
     if resume is True:
