@@ -120,6 +120,8 @@ def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> M
     module = checkpoint.section("provenance").get("module")
     if module is not None and denoiser is None:
         raise CheckpointError(f"{checkpoint.folder} was trained with a module of your own ({module}): give denoiser=")
+    if module is not None and engine is None:  # a module computes on its own engine
+        engine = checkpoint.section("provenance").get("run", {}).get("engine", {}).get("name")
     objective = from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion")
     loaded = engine_module(engine, "denoiser").load_denoiser(
         config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.source, network=denoiser

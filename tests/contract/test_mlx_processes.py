@@ -71,16 +71,39 @@ def test_two_processes_leave_together_and_go_on_as_if_nothing_had_been(tmp_path:
     parts = RunFolder(tmp_path / "runs" / "parts")
     slow = ("logger.name=parts", "training.checkpoint_interval=1", "training.max_steps=10")
     process = subprocess.Popen(
-        command(2, *changes, *slow), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(2, *changes, *slow),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while not (parts.path / "last").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     process.wait(60)
     resumed = run(tmp_path, 2, *changes, *slow, "training.resume=true")
     assert resumed.returncode == 0 or "is at step 10 of 10" in resumed.stderr, resumed.stderr
     assert_same_weights(RunFolder(tmp_path / "runs" / "whole"), parts)
+
+
+def test_processes_of_unequal_cores_do_what_one_does(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    script = tmp_path / "unequal.py"
+    script.write_text(
+        "import os, sys\nos.environ['OMP_NUM_THREADS'] = str(1 + int(os.environ['MLX_RANK']))\n"
+        "from tzd.cli import main\n"
+        f"sys.exit(main(['train', *{list(SETTINGS)!r}, 'training.ema_decay=0.9', 'data.batch_size=4',"
+        " 'logger.name=both']))\n"
+    )
+    alone = run(tmp_path, 1, "training.ema_decay=0.9", "data.batch_size=8", "logger.name=alone")
+    assert alone.returncode == 0, alone.stderr
+    arguments = [*launcher(2), sys.executable, str(script)]
+    subprocess.run(arguments, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True)
+    one, two = (read_metrics(tmp_path / "runs" / name) for name in ("alone", "both"))
+    for column, bar in (("loss", 1e-4), ("val_nats_per_token", 1e-4)):
+        np.testing.assert_allclose(two[column], one[column], rtol=bar, err_msg=column)
 
 
 def test_what_a_process_cannot_do_ends_all_of_them(tmp_path: Path) -> None:

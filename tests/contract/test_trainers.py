@@ -268,3 +268,69 @@ def test_settings_that_mlx_has_not_are_one_line(changes: dict[str, Any], message
         runs.train(tmp_path, changes, engine="mlx")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+# --- a module of one's own on MLX ----------------------------------------------------------------------------------
+
+
+def own_module(vocab_size: int) -> Any:
+    """An mlx.nn.Module with a frozen matrix and a table of whole numbers."""
+    mx, nn = pytest.importorskip("mlx.core"), pytest.importorskip("mlx.nn")
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(vocab_size + 1, 16)
+            self.fixed = nn.Linear(16, 16)
+            self.head = nn.Linear(16, vocab_size)
+            self.order = mx.arange(24)
+            self.fixed.freeze()
+
+        def __call__(self, tokens: Any) -> Any:
+            return self.head(mx.tanh(self.fixed(self.embedding(tokens) + self.order[: tokens.shape[1], None] / 24)))
+
+    return Own()
+
+
+def test_a_module_of_ones_own_goes_on_with_what_is_frozen(tmp_path: Path) -> None:
+    vocab_size = 128
+    first = own_module(vocab_size)
+    run = runs.train(tmp_path, {**ADAMW}, denoiser=first, engine="mlx")
+    frozen = np.array(first.fixed.weight)
+    np.testing.assert_array_equal(weights(run)["fixed.weight"], frozen)
+    other = own_module(vocab_size)
+    assert (np.array(other.fixed.weight) != frozen).any()
+    resumed = runs.train(
+        tmp_path, {**ADAMW, "training.max_steps": 8, "training.resume": True}, denoiser=other, engine="mlx"
+    )
+    np.testing.assert_array_equal(weights(resumed)["fixed.weight"], frozen)
+    assert (weights(resumed)["head.weight"] != weights(run, "best")["head.weight"]).any() or run.path == resumed.path
+    assert tzd.load(resumed.path, denoiser=own_module(vocab_size)).engine == "mlx"
+
+
+@pytest.mark.parametrize("wrong", [lambda tokens: tokens, "a name"])
+def test_a_module_of_the_wrong_kind_is_one_line(wrong: Any, train: Train, engine: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"engine={engine} trains an? \S+nn\.Module, not a \w+"):
+        train(tmp_path, {**ADAMW}, denoiser=wrong)
+
+
+# --- files that others wrote ---------------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_writes_over_no_other_runs_file(train: Train, tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.npz" for name in ("one", "two")]
+    for file in files:
+        train(tmp_path / file.stem, {**ADAMW, "training.export_to": str(file)})
+    before = files[0].read_bytes()
+    changes = {**ADAMW, "training.resume": True, "training.export_to": str(files[0])}
+    with pytest.raises(UserError, match=r"one\.npz exists, and is not what .* exports to"):
+        train(tmp_path / "two", {**changes, "training.max_steps": 9})
+    with pytest.raises(ConfigError, match="trained with another seed"):
+        train(tmp_path / "one", {**changes, "training.max_steps": 9, "seed": 7})
+    assert files[0].read_bytes() == before
+
+
+def test_the_dropout_is_the_runs_own_where_the_architecture_is_given(train: Train, tmp_path: Path) -> None:
+    first = train(tmp_path / "first", {**ADAMW})
+    second = train(tmp_path / "second", {**ADAMW, "training.init_from": str(first.path), "model.dropout": 0.3})
+    assert read_checkpoint(second.resolve("last")).config["model"]["dropout"] == 0.3

@@ -52,11 +52,12 @@ def _refuse_overwriting(export: Path, config: RunConfig) -> None:
             raise UserError(f"{file} exists, and the run would overwrite it: name another file (training.export_to)")
 
 
-def checkpoint_to_resume(config: RunConfig, run: RunFolder, total_steps: int) -> tuple[Path | None, int | None]:
+def checkpoint_to_resume(task: Task, run: RunFolder) -> tuple[Path | None, int | None]:
     """The checkpoint to go on from and its step, if the run is to be resumed. The run must be locked.
 
     What is exported is brought up to that checkpoint, should the run have died in between.
     """
+    config, total_steps = task.config, task.total_steps
     last = run.resolve("last")
     if config.training.resume is False:
         if last is not None:  # another run was quicker to take the lock, and has ended
@@ -64,18 +65,28 @@ def checkpoint_to_resume(config: RunConfig, run: RunFolder, total_steps: int) ->
         return None, None
     assert last is not None  # `open_run` looked
     if config.training.export_to is not None:
-        write_npz(Path(config.training.export_to), read_checkpoint(last))
+        saved, export = read_checkpoint(last), Path(config.training.export_to)
+        task.check_same_run(saved.config, str(last))
+        before = saved.section("provenance").get("run", {}).get("training", {}).get("export_to")
+        if export.exists() and (before is None or Path(before).resolve() != export.resolve()):
+            raise UserError(
+                f"{export} exists, and is not what {run.path} exports to: name another (training.export_to)"
+            )
+        write_npz(export, saved)
     step = int(last.name.removeprefix("step-"))
     if step >= total_steps:
         raise ConfigError(f"{run.path} is at step {step} of {total_steps}: raise training.max_steps or epochs to go on")
     return last, step
 
 
-def initial_architecture(initial: Checkpoint | None) -> Architecture | None:
-    """The architecture of the checkpoint that a run begins with, which then is the run's."""
+def initial_architecture(initial: Checkpoint | None, config: RunConfig) -> Architecture | None:
+    """The architecture of the checkpoint that a run begins with, which then is the run's, but for the dropout."""
     if initial is None:
         return None
-    return model_config(initial.config.get("model", {}), f"{initial.folder / CONFIG}: model")
+    saved = dict(initial.config.get("model", {}))
+    if "dropout" in saved:
+        saved["dropout"] = config.model.dropout
+    return model_config(saved, f"{initial.folder / CONFIG}: model")
 
 
 def first_weights(

@@ -17,6 +17,7 @@ from tzd.diffusion.denoiser import time_rows
 from tzd.diffusion.objective import Noised
 from tzd.engines.mlx.optim import Group, Weights, make_groups, split_parameters
 from tzd.engines.mlx.streams import blas_threads, split
+from tzd.errors import UserError
 from tzd.randomness import integer
 from tzd.training.ema import ema_decay_at
 from tzd.training.schedules import learning_rate
@@ -57,7 +58,10 @@ class Learner:
         self, task: Task, network: nn.Module, group: mx.distributed.Group, *, dtype: mx.Dtype | None, compiled: bool
     ) -> None:
         self.task, self.network, self.group, self.dtype = task, network, group, dtype
-        self.weights: Weights = dict(tree_flatten(network.trainable_parameters()))
+        trainable = tree_flatten(network.trainable_parameters())
+        self.weights: Weights = {name: w for name, w in trainable if mx.issubdtype(w.dtype, mx.floating)}
+        if not self.weights:
+            raise UserError(f"{type(network).__name__} has nothing to train: all of it is frozen")
         self.average: Weights = dict(self.weights) if task.config.training.ema_decay else {}
         self.norm = mx.array(0.0)
         self.rate = 0.0
@@ -133,7 +137,8 @@ class Learner:
         """Loss and gradient of one share of the rows, on its stream."""
         stream, rows = self._shares[index]
         part = noised.rows(rows.start, rows.stop, 1.0)
-        # dropout, too, is a function of (seed, step, row): a resumed run draws what an unbroken one would
+        # dropout, too, is a function of (seed, step, share): a resumed run draws what an unbroken one would, on as
+        # many streams
         seed = integer(self.task.config.seed, "dropout", step, first + rows.start)
         steps = self.task.model.time_steps
         t = time_rows(part.t, steps) if steps else part.t

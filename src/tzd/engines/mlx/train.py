@@ -18,7 +18,7 @@ from tzd.engines.mlx.denoiser import build, set_weights, weight_shapes
 from tzd.engines.mlx.learner import AbandonedError, Learner
 from tzd.engines.mlx.streams import hint
 from tzd.engines.mlx.trainee import MlxTrainee
-from tzd.errors import ConfigError, InterruptedRunError, TzdError
+from tzd.errors import ConfigError, InterruptedRunError, TzdError, UserError
 from tzd.training.course import Course
 from tzd.training.records import Logger
 from tzd.training.run import checkpoint_to_resume, first_weights, initial_architecture, open_run
@@ -98,15 +98,23 @@ def train(
     with on_device(choose_device(config.training.accelerator)):
         group = mx.distributed.init()
         first = group.rank() == 0
-        task = make_task(config, initial_architecture(initial), world=group.size(), progress=first)
+        task = make_task(config, initial_architecture(initial, config), world=group.size(), progress=first)
         trainee = _trainee(task, network, initial, group)
         run = None
         try:
             run = open_run(task) if first else None
             with run.lock() if run else nullcontext():
                 course, received = _fit(task, trainee, run, loggers)
-        except AbandonedError:
+        except AbandonedError as error:
+            if first:
+                raise TzdError("another process has given up: see what it says") from error
             return None
+        except RuntimeError as error:
+            if group.size() == 1:
+                raise
+            raise TzdError(
+                "another process has gone; go on from the last checkpoint with training.resume=true"
+            ) from error
         except TzdError:
             trainee.give_up()
             raise
@@ -122,6 +130,8 @@ def _trainee(
     task: Task, network: nn.Module | None, initial: Checkpoint | None, group: mx.distributed.Group
 ) -> MlxTrainee:
     own, network = network is not None, build(task.model) if network is None else network
+    if not isinstance(network, nn.Module):
+        raise UserError(f"engine=mlx trains an mlx.nn.Module, not a {type(network).__name__} (denoiser=)")
     weights = first_weights(task, initial, weight_shapes(network), own=own)
     if weights is not None:
         set_weights(network, weights)
@@ -142,16 +152,16 @@ def _fit(
     """Trains. Returns what became of it, and the signal that was received, if one was."""
     state, loggers = None, list[Logger]()
     if run is not None:
-        path, resume_step = checkpoint_to_resume(task.config, run, task.total_steps)
+        path, resume_step = checkpoint_to_resume(task, run)
         state = None if path is None else trainee.restore(read_checkpoint(path))
         loggers = list(make_loggers(run, resume_step, task.total_steps))
     course = Course(task, trainee, run, loggers, trainee.learner.group.rank())
     course.restore(state or {})
     trainee.course_state = course.state
     signals = Signals()
-    signals.open()
     try:
         resumed = trainee.begin_alike(state is not None)
+        signals.open()  # until now, a signal ends the process at once
         if run is not None and (advice := hint()):  # now that nothing speaks against the run
             print(advice, file=sys.stderr)
         course.begin(trainee.steps, resumed=resumed)

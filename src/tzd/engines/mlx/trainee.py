@@ -11,9 +11,11 @@ import mlx.core as mx
 import numpy as np
 
 from tzd.checkpoint import Checkpoint, check_weights, write_checkpoint
-from tzd.engines.mlx.denoiser import NETWORKS, MlxDenoiser, weight_shapes, weights_of
+from tzd.engines.mlx.denoiser import NETWORKS, MlxDenoiser, set_weights, weight_shapes, weights_of
 from tzd.engines.mlx.learner import AbandonedError, Learner
-from tzd.errors import CheckpointError
+from tzd.errors import CheckpointError, TzdError
+
+GONE = "another process has gone; go on from the last checkpoint with training.resume=true"
 
 
 class MlxTrainee:
@@ -51,8 +53,13 @@ class MlxTrainee:
         return self._summed if self.learner.group.size() > 1 else None
 
     def _summed(self, values: np.ndarray) -> np.ndarray:
-        total = mx.distributed.all_sum(mx.array(values.astype(np.float32)), group=self.learner.group)
-        return np.array(total).astype(values.dtype)
+        group = self.learner.group
+        sent = mx.array(np.append(values.astype(np.float32).ravel(), np.float32(1)))
+        total = mx.distributed.all_sum(sent, group=group)
+        mx.eval(total)
+        if total[-1].item() != group.size():  # what was lost is told by no error yet
+            raise TzdError(GONE)
+        return np.array(total[:-1]).reshape(values.shape).astype(values.dtype)
 
     def save(self, path: Path, validation: Mapping[str, float | None]) -> None:
         """Writes a checkpoint."""
@@ -92,6 +99,7 @@ class MlxTrainee:
             raise CheckpointError(f"{where} holds a model but no training state: training cannot be resumed from it")
         self.task.check_same_run(checkpoint.config, str(where))
         check_weights(checkpoint.weights, weight_shapes(learner.network), where)
+        set_weights(learner.network, checkpoint.weights)  # what is frozen, too
         kept = {name: checkpoint.weights[name] for name in learner.weights}
         learner.weights = _to_mlx({**kept, **state["raw"]})
         # averages begin with the weights where none were kept
@@ -121,20 +129,35 @@ class MlxTrainee:
         self._begun = True
         if mx.distributed.all_sum(mx.array(0.0), group=group).item():
             raise AbandonedError
-        share = float(group.rank() == 0)
-
-        def first(value: mx.array) -> mx.array:
-            return mx.distributed.all_sum(value * share, group=group).astype(value.dtype)
-
-        learner.weights = {name: first(value) for name, value in learner.weights.items()}
-        learner.average = {name: first(value) for name, value in learner.average.items()}
-        for state in learner.states():
-            state["step"] = first(state["step"])
+        # One sum of everything, in the order of names: what is dealt to streams differs between machines.
+        learner.put(learner.weights)
+        everything = {
+            ("weight", name): value
+            for name, value in weights_of(learner.network).items()
+            if mx.issubdtype(value.dtype, mx.floating)
+        }
+        everything |= {("average", name): value for name, value in learner.average.items()}
         for name, state in self._moments():
-            state[name] = {key: first(value) for key, value in state[name].items()}
-        mx.eval(learner.weights, learner.average, learner.states())
-        self.steps = int(first(mx.array(self.steps)))
-        return bool(first(mx.array(resumed)))
+            everything |= {(name, key): value for key, value in state[name].items()}
+        counts = mx.array([self.steps, int(resumed), int(learner.states()[0]["step"])])
+        keys = sorted(everything)
+        sent = mx.concatenate([counts, *(everything[key].reshape(-1) for key in keys)]).astype(mx.float32)
+        received = mx.distributed.all_sum(sent if group.rank() == 0 else mx.zeros_like(sent), group=group)
+        mx.eval(received)
+        self.steps, begun, updates = (int(count) for count in np.array(received[:3]))
+        at = 3
+        for key in keys:
+            value = everything[key]
+            everything[key] = received[at : at + value.size].reshape(value.shape).astype(value.dtype)
+            at += value.size
+        learner.put({name: value for (kind, name), value in everything.items() if kind == "weight"})
+        learner.weights = {name: everything["weight", name] for name in learner.weights}
+        learner.average = {name: everything["average", name] for name in learner.average}
+        for state in learner.states():
+            state["step"] = mx.array(updates, mx.uint64)
+        for name, state in self._moments():
+            state[name] = {key: everything[name, key] for key in state[name]}
+        return bool(begun)
 
     def give_up(self) -> None:
         """Has the other processes end, wherever they wait for this one."""

@@ -154,6 +154,8 @@ def load_denoiser(
         network: a module of the caller's own, for checkpoints that were trained with one.
     """
     network = build(config) if network is None else network
+    if not isinstance(network, nn.Module):
+        raise UserError(f"the torch engine computes with a torch.nn.Module, not with a {type(network).__name__}")
     check_weights(weights, weight_shapes(network), where)
     set_weights(network, weights)
     return TorchDenoiser(network, config, context_len=context_len, device=best_device())

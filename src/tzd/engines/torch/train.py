@@ -21,7 +21,7 @@ from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
 from tzd.engines.torch.denoiser import NETWORKS, build, set_weights, weight_shapes
 from tzd.engines.torch.module import DiffusionModule
-from tzd.errors import ConfigError, InterruptedRunError
+from tzd.errors import ConfigError, InterruptedRunError, UserError
 from tzd.training.records import Logger
 from tzd.training.run import checkpoint_to_resume, first_weights, initial_architecture, open_run
 from tzd.training.samples import validation_samplers
@@ -152,7 +152,7 @@ def train(
         validation_samplers(config)  # says now what it would say at the first validation
     with quiet():
         trainer = _trainer(config.training)
-        task = make_task(config, initial_architecture(initial), world=trainer.world_size, progress=True)
+        task = make_task(config, initial_architecture(initial, config), world=trainer.world_size, progress=True)
         module = DiffusionModule(_network(task, network, initial), task)
         run = open_run(task)
         with run.lock():
@@ -162,6 +162,8 @@ def train(
 
 def _network(task: Task, network: nn.Module | None, initial: Checkpoint | None) -> nn.Module:
     own, network = network is not None, build(task.model) if network is None else network
+    if not isinstance(network, nn.Module):
+        raise UserError(f"engine=torch trains a torch.nn.Module, not a {type(network).__name__} (denoiser=)")
     weights = first_weights(task, initial, weight_shapes(network), own=own)
     if weights is not None:
         set_weights(network, weights)
@@ -179,7 +181,7 @@ def _fit(
     checkpoint_io = TzdCheckpointIO(task, None if own in NETWORKS.values() else own.__name__)
     trainer.strategy.checkpoint_io = checkpoint_io
     trainer.fit_loop.epoch_loop.max_steps = task.total_steps
-    checkpoint, resume_step = checkpoint_to_resume(task.config, run, task.total_steps)
+    checkpoint, resume_step = checkpoint_to_resume(task, run)
     if should_compile(task.config.training.compile, module.network, task, trainer.strategy.root_device.type):
         if can_compile():
             module.network.compile()
