@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -70,18 +71,24 @@ def test_two_processes_leave_together_and_go_on_as_if_nothing_had_been(tmp_path:
     assert run(tmp_path, 2, *changes, "logger.name=whole").returncode == 0
     parts = RunFolder(tmp_path / "runs" / "parts")
     slow = ("logger.name=parts", "training.checkpoint_interval=1", "training.max_steps=10")
+    script = tmp_path / "signed.py"
+    script.write_text(
+        "import os, pathlib, sys\nfrom tzd.cli import main\n"
+        "pathlib.Path('rank-' + os.environ['MLX_RANK']).write_text(str(os.getpid()))\n"
+        f"sys.exit(main(['train', *{[*SETTINGS, *changes, *slow]!r}]))\n"
+    )
     process = subprocess.Popen(
-        command(2, *changes, *slow),
+        [*launcher(2), sys.executable, str(script)],
         cwd=tmp_path,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while not (parts.path / "last").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    with suppress(ProcessLookupError):  # a quick run may have ended
+        os.kill(int((tmp_path / "rank-1").read_text()), signal.SIGTERM)  # told to one, heard by both
     process.wait(60)
     resumed = run(tmp_path, 2, *changes, *slow, "training.resume=true")
     assert resumed.returncode == 0 or "is at step 10 of 10" in resumed.stderr, resumed.stderr

@@ -304,6 +304,10 @@ def test_a_module_of_ones_own_goes_on_with_what_is_frozen(tmp_path: Path) -> Non
         tmp_path, {**ADAMW, "training.max_steps": 8, "training.resume": True}, denoiser=other, engine="mlx"
     )
     np.testing.assert_array_equal(weights(resumed)["fixed.weight"], frozen)
+    other.fixed.unfreeze()
+    with pytest.raises(ConfigError, match=r"was trained with fixed\.\w+ frozen"):
+        changes = {**ADAMW, "training.max_steps": 9, "training.resume": True}
+        runs.train(tmp_path, changes, denoiser=other, engine="mlx")
     assert (weights(resumed)["head.weight"] != weights(run, "best")["head.weight"]).any() or run.path == resumed.path
     assert tzd.load(resumed.path, denoiser=own_module(vocab_size)).engine == "mlx"
 
@@ -312,6 +316,14 @@ def test_a_module_of_ones_own_goes_on_with_what_is_frozen(tmp_path: Path) -> Non
 def test_a_module_of_the_wrong_kind_is_one_line(wrong: Any, train: Train, engine: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"engine={engine} trains an? \S+nn\.Module, not a \w+"):
         train(tmp_path, {**ADAMW}, denoiser=wrong)
+
+
+def test_a_module_that_drops_a_position_is_told_so_before_the_first_step(tmp_path: Path) -> None:
+    module = own_module(128)
+    whole = type(module).__call__
+    type(module).__call__ = lambda self, tokens: whole(self, tokens)[:, 1:]
+    with pytest.raises(UserError, match=r"Own returns logits of shape \(\d+, 23, 128\)"):
+        runs.train(tmp_path, {**ADAMW}, denoiser=module, engine="mlx")
 
 
 # --- files that others wrote ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 from tzd.checkpoint import Checkpoint, check_weights, write_checkpoint
 from tzd.engines.mlx.denoiser import NETWORKS, MlxDenoiser, set_weights, weight_shapes, weights_of
 from tzd.engines.mlx.learner import AbandonedError, Learner
-from tzd.errors import CheckpointError, TzdError
+from tzd.errors import CheckpointError, ConfigError, TzdError
 
 GONE = "another process has gone; go on from the last checkpoint with training.resume=true"
 
@@ -99,6 +99,8 @@ class MlxTrainee:
             raise CheckpointError(f"{where} holds a model but no training state: training cannot be resumed from it")
         self.task.check_same_run(checkpoint.config, str(where))
         check_weights(checkpoint.weights, weight_shapes(learner.network), where)
+        if new := sorted(learner.weights.keys() - state["moments"].keys()):
+            raise ConfigError(f"{where} was trained with {new[0]} frozen: resume with the same weights frozen")
         set_weights(learner.network, checkpoint.weights)  # what is frozen, too
         kept = {name: checkpoint.weights[name] for name in learner.weights}
         learner.weights = _to_mlx({**kept, **state["raw"]})
