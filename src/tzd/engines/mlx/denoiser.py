@@ -110,7 +110,7 @@ class MlxDenoiser:
         if missing := [name for name in inputs if name not in self._takes]:
             raise UserError(f"{own}.__call__ has no argument '{missing[0]}', which is needed here")
         logits = self.network(mx.array(tokens), **inputs)
-        positions = tokens.shape if rows is not None or "rows" not in inputs else inputs["rows"].shape
+        positions = inputs["rows"].shape if "rows" in inputs else tokens.shape
         if tuple(logits.shape) != (*positions, self.vocab_size):
             raise UserError(
                 f"{own} returns logits of shape {logits.shape}; the vocabulary has {self.vocab_size} tokens"

@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten
 
 from tzd.checkpoint import Checkpoint, check_weights, write_checkpoint
 from tzd.engines.mlx.denoiser import NETWORKS, MlxDenoiser, set_weights, weight_shapes, weights_of
@@ -135,7 +136,7 @@ class MlxTrainee:
         learner.put(learner.weights)
         everything = {
             ("weight", name): value
-            for name, value in weights_of(learner.network).items()
+            for name, value in tree_flatten(learner.network.parameters())
             if mx.issubdtype(value.dtype, mx.floating)
         }
         everything |= {("average", name): value for name, value in learner.average.items()}
