@@ -17,11 +17,11 @@ import numpy as np
 from tzd.checkpoint.layout import CONFIG, FORMAT, FORMAT_VERSION, sha256
 from tzd.checkpoint.read import Checkpoint, as_float32, mismatch, read_object
 from tzd.config import ObjectiveSettings
+from tzd.config.smdm import SIZES, SmdmConfig
 from tzd.corpus import describe_file
 from tzd.errors import CheckpointError, ConfigError, TzdError, nearest
 from tzd.mapping import coerce, to_mapping
 from tzd.printable import printable
-from tzd.smdm import SIZES, SmdmConfig
 
 SAFETENSORS = ".safetensors"
 

@@ -23,11 +23,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from tzd.config import RunConfig, run_config
+from tzd.config.smdm import SIZES
 from tzd.configs.messages import one_line
 from tzd.errors import ConfigError, UserError
 from tzd.mapping import to_mapping
 from tzd.sampling import descriptions, sampler, settings_of
-from tzd.smdm import SIZES
 
 GROUPS = ("model", "data", "tokenizer", "objective", "training", "engine", "logger")
 LOCAL = Path("configs")  # searched first, where the working directory has it

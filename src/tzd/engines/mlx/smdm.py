@@ -15,9 +15,9 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
+from tzd.config.smdm import SmdmConfig
 from tzd.diffusion.rotary import float32_angles
 from tzd.engines.mlx.tiny import attention_mask
-from tzd.smdm import SmdmConfig
 
 
 def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:

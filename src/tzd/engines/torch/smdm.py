@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tzd.config.smdm import SmdmConfig
 from tzd.diffusion.rotary import float32_angles
 from tzd.engines.torch.tiny import attention_mask
-from tzd.smdm import SmdmConfig
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

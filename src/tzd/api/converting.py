@@ -1,0 +1,74 @@
+"""Checkpoints of one format to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tzd.api.numbers import whole
+from tzd.checkpoint import write_checkpoint, write_npz
+from tzd.checkpoint.npz import NPZ
+from tzd.corpus import load_tokenizer
+from tzd.engines.formats import read_any
+from tzd.errors import UserError
+
+_LARGEST = 2**20  # of what is said about a file: heads, tokens of a window
+OTHERS_WEIGHTS = (".npz", ".pt", ".pth", ".safetensors", ".ckpt")  # endings of files; a checkpoint is a folder
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    n_head: int | None = None,
+    block_size: int | None = None,
+    context_len: int | None = None,
+) -> Path:
+    """Writes what `source` holds in another format, without the state that training could resume from.
+
+    Args:
+        source: what `load` takes.
+        destination: a folder that does not exist yet, for a tzd checkpoint; or `NAME.npz`, for the single file of Tiny
+            Diffusion's MLX port, beside which `NAME.json` is written.
+        n_head: attention heads, which a `.pt` file does not say.
+        block_size: length of the window, which it does not say either; 256 if nothing says it.
+        context_len: length of the prefix that training never masked, which no single file says; 64, or 0 where the
+            window is no longer than that, if nothing says it.
+
+    Raises:
+        CheckpointError: there is nothing to read, or it is damaged or contradicts what is said.
+        UserError: the destination exists, or the model cannot be written there.
+    """
+    return converted(source, destination, n_head=n_head, block_size=block_size, context_len=context_len)[0]
+
+
+def converted(source: str | Path, destination: str | Path, **given: int | None) -> tuple[Path, str | None]:
+    """Like `convert`. Returns also a line on who can read a `.npz`; None for a folder."""
+    destination = Path(destination)
+    given = {name: _number(name, value) for name, value in given.items()}
+    if destination.name.lower() in OTHERS_WEIGHTS:
+        raise UserError(f"cannot write {destination}: it is an ending without a name; call it NAME{NPZ}, or a folder")
+    if destination.suffix != NPZ and destination.suffix.lower() in OTHERS_WEIGHTS:
+        raise UserError(
+            f"cannot write {destination}: a tzd checkpoint is a folder, and the only other format written is {NPZ}; "
+            f"name one without '{destination.suffix}'"
+        )
+    beside = [destination.with_suffix(".json")] if destination.suffix == NPZ else []
+    for path in (destination, *beside):
+        if path.exists():
+            raise UserError(f"{path} exists already: choose another name")
+    checkpoint = read_any(source, **given)
+    if beside:
+        return destination, write_npz(destination, checkpoint)
+    described = checkpoint.section("tokenizer")
+    files = load_tokenizer(described, checkpoint.folder).files() if described else {}
+    return write_checkpoint(destination, config=checkpoint.config, weights=checkpoint.weights, files=files), None
+
+
+def _number(name: str, value: Any) -> int | None:
+    """A number that is said about a file; None where none is."""
+    if value is None:
+        return None
+    number = whole(name, value, 0 if name == "context_len" else 1)
+    if number > _LARGEST:
+        raise UserError(f"{name} must be at most {_LARGEST}, not {number}")
+    return number

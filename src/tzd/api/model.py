@@ -1,0 +1,118 @@
+"""A trained model, loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tzd.arrays import Array
+from tzd.checkpoint.layout import CONFIG
+from tzd.config import Architecture, ObjectiveSettings, model_config
+from tzd.corpus import Tokenizer, load_tokenizer
+from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
+from tzd.engines import engine_module
+from tzd.engines.formats import read_any
+from tzd.errors import CheckpointError, UserError
+from tzd.mapping import from_mapping
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser with the tokenizer and the configuration that belong to it.
+
+    Attributes:
+        denoiser: see `tzd.diffusion.denoiser.Denoiser`.
+        tokenizer: text <-> tokens; None for a model made from a function.
+        config: the architecture; None for a model made from a function.
+        provenance: where the weights come from: corpus, step, seed, version.
+    """
+
+    denoiser: Denoiser
+    tokenizer: Tokenizer | None = None
+    config: Architecture | None = None
+    provenance: Mapping[str, Any] | None = None
+
+    @property
+    def engine(self) -> str:
+        """What computes: "torch", "mlx", or "numpy" for a function."""
+        return self.denoiser.engine
+
+    @property
+    def mask_id(self) -> int:
+        """Id of [MASK]."""
+        return self.denoiser.mask_id
+
+    def logits(self, tokens: np.ndarray, t: np.ndarray | None = None) -> Array:
+        """Logits over clean tokens.
+
+        Args:
+            tokens: (B, L) ints, `mask_id` where masked.
+            t: (B,) the time of each row, for models conditioned on it: integers are rows of the time embedding,
+                floats in [0, 1] are mapped to it. The masked fraction if not given.
+
+        Returns:
+            (B, L, V) float32 of the engine.
+        """
+        tokens = np.atleast_2d(np.asarray(tokens))
+        return self.denoiser.forward(tokens, t=None if t is None else np.atleast_1d(np.asarray(t)))[0]
+
+    def encode(self, text: str) -> np.ndarray:
+        """Tokens (N,) int32 of a text."""
+        return self._tokenizer().encode(text)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """Text of tokens (N,)."""
+        return self._tokenizer().decode(tokens)
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UserError(
+                "this model has no tokenizer: give and take tokens instead of text,"
+                " or put its tokenizer.json beside the weights"
+            )
+        return self.tokenizer
+
+
+def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> Model:
+    """A trained model.
+
+    Args:
+        path: a run folder (its best checkpoint), a checkpoint folder, the weights file in one, or a `.npz` or `.pt`
+            file of Tiny Diffusion's or a `.safetensors` of SMDM's (or a folder that holds one).
+        engine: "torch", "mlx", or None for the best one here.
+        denoiser: your own module, for a checkpoint that was trained with it.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, of a newer format, or does not fit the model.
+    """
+    checkpoint = read_any(path)
+    where = checkpoint.folder / CONFIG
+    config = model_config(checkpoint.section("model"), f"{where}: model")
+    module = checkpoint.section("provenance").get("module")
+    if module is not None and denoiser is None:
+        raise CheckpointError(f"{checkpoint.folder} was trained with a module of your own ({module}): give denoiser=")
+    if module is not None and engine is None:  # a module computes on its own engine
+        engine = checkpoint.section("provenance").get("run", {}).get("engine", {}).get("name")
+    objective = from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion")
+    loaded = engine_module(engine, "denoiser").load_denoiser(
+        config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.source, network=denoiser
+    )
+    described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
+    tokenizer = load_tokenizer(described, checkpoint.folder) if described else None
+    return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"))
+
+
+def from_function(function: Any, *, vocab_size: int, seq_len: int, mask_id: int | None = None) -> Model:
+    """Any tokens → logits function as a model: oracles, tests, baselines.
+
+    Args:
+        function: (B, L) ints -> (B, L, V) floats; NumPy will do.
+        vocab_size: V.
+        seq_len: longest sequence.
+        mask_id: id of [MASK] in the function's input; `vocab_size` if not given.
+    """
+    return Model(FunctionDenoiser(function, vocab_size, seq_len, vocab_size if mask_id is None else mask_id))

@@ -1,0 +1,47 @@
+"""Likelihoods of texts under a model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tzd.api.model import Model
+from tzd.api.numbers import whole
+from tzd.corpus import evaluation_windows
+from tzd.diffusion import likelihood
+
+
+def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, seed: int = 0) -> likelihood.Nelbo:
+    """An upper bound on −log p of a text, cut into windows of the model's length.
+
+    Args:
+        model: what `load` returned.
+        text_or_tokens: a text, (N,) tokens, or (B, L) tokens: rows that are scored as they are.
+        draws: masks per window; their numbers of masked tokens are stratified.
+        seed: fixes the masks.
+
+    Returns:
+        `nats_per_token`, `stderr`, `bits_per_char`, `tokens`.
+    """
+    if isinstance(text_or_tokens, str):
+        tokens = model.encode(text_or_tokens)
+    else:
+        tokens = np.asarray(text_or_tokens)
+    groups = [tokens] if tokens.ndim == 2 else evaluation_windows(tokens, model.denoiser.seq_len)
+    context = model.denoiser.context_len
+    if isinstance(text_or_tokens, str) and not context:
+        characters: int | None = len(text_or_tokens)
+    elif model.tokenizer is None:
+        characters = None
+    else:  # a row of tokens is decoded in one piece: a window's border may lie within a character
+        scored = [tokens] if tokens.ndim == 1 and not context else [row[context:] for group in groups for row in group]
+        characters = sum(len(model.decode(row)) for row in scored)
+    seed = whole("seed", seed, 0)
+    return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters)
+
+
+def log_likelihood(
+    model: Model, prompt: str | np.ndarray, answer: str | np.ndarray, *, draws: int = 128, seed: int = 0
+) -> float:
+    """A lower bound on log p(answer | prompt), in nats. See `tzd.diffusion.likelihood.log_likelihood`."""
+    given, scored = (model.encode(x) if isinstance(x, str) else np.asarray(x) for x in (prompt, answer))
+    return likelihood.log_likelihood(model.denoiser, given, scored, draws=draws, seed=whole("seed", seed, 0))
