@@ -20,6 +20,7 @@ import tzd
 from promises import assert_promises_kept
 from tzd.checkpoint.smdm import shapes
 from tzd.config import ModelSettings, SmdmConfig, TrainingSettings
+from tzd.config.smdm import SIZES
 from tzd.configs import compose, options
 from tzd.corpus.tokenizers.bpe import KIND as BPE
 from tzd.diffusion.denoiser import Denoiser
@@ -28,7 +29,6 @@ from tzd.engines import ENGINES, engine_module
 from tzd.errors import CheckpointError, ConfigError, UserError
 from tzd.sampling import descriptions, sampler, stream
 from tzd.sampling.presets import settings_of
-from tzd.smdm import SIZES
 from tzd.training.initial import initial_weights
 from tzd.training.records import read_metrics
 

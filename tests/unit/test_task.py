@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from runs import config_in
+from tzd.corpus import Windows, open_corpus
 from tzd.diffusion.denoiser import FunctionDenoiser
 from tzd.engines.torch.data import NoisedBatches
 from tzd.training.task import Task, make_task
@@ -24,11 +25,11 @@ def task_for(folder: Path, **training: Any) -> Task:
 
 def test_epochs_last_until_every_window_was_seen_and_max_steps_decide_where_given(tmp_path: Path) -> None:
     task = task_for(tmp_path, max_steps=None, epochs=2.5)
-    assert task.steps_per_epoch == math.ceil(task.windows.per_epoch / 8)
+    assert task.steps_per_epoch == math.ceil(task.data.examples.per_epoch / 8)
     assert task.total_steps == math.ceil(2.5 * task.steps_per_epoch)
     assert task_for(tmp_path, max_steps=7, epochs=2.5).total_steps == 7
     accumulated = task_for(tmp_path, max_steps=None, epochs=1.0, gradient_accumulation_steps=3)
-    assert accumulated.total_steps == accumulated.steps_per_epoch == math.ceil(task.windows.per_epoch / 24)
+    assert accumulated.total_steps == accumulated.steps_per_epoch == math.ceil(task.data.examples.per_epoch / 24)
 
 
 def test_validations_come_at_steps_or_at_shares_of_an_epoch(tmp_path: Path) -> None:
@@ -45,12 +46,13 @@ def test_validations_come_at_steps_or_at_shares_of_an_epoch(tmp_path: Path) -> N
 
 def test_validation_windows_are_not_in_the_training_text_and_score_alike_every_time(tmp_path: Path) -> None:
     task = task_for(tmp_path, val_windows=5, val_draws=3)
-    text = task.corpus.splits["train"]
-    validation = task.tokenizer.encode(task.corpus.splits["validation"])
-    assert len(task.tokenizer.encode(text)) == len(task.windows.tokens)
-    assert [group.shape for group in task.validation] == [(5, 24)]
+    splits = open_corpus("text", path=task.config.data.path).splits
+    validation = task.tokenizer.encode(splits["validation"])
+    examples = task.data.examples
+    assert isinstance(examples, Windows) and len(task.tokenizer.encode(splits["train"])) == len(examples.tokens)
+    assert [group.shape for group in task.data.validation] == [(5, 24)]
     cut = validation[: len(validation) // 24 * 24].reshape(-1, 24).tolist()
-    assert all(row in cut for row in task.validation[0].tolist())
+    assert all(row in cut for row in task.data.validation[0].tolist())
     oracle = FunctionDenoiser(lambda x: np.random.default_rng(x.sum()).normal(size=(*x.shape, 15)), 15, 24)
     first, second = task.validate(oracle), task.validate(oracle)
     assert first == second and (first.draws, first.tokens) == (3, 120)
@@ -70,7 +72,7 @@ def test_what_a_checkpoint_says_of_its_run_is_plain_data(tmp_path: Path) -> None
     said = task.describe(12)
     assert json.loads(json.dumps(said)) == said
     assert said["model"]["model_type"] == "tiny" and said["model"]["vocab_size"] == task.tokenizer.vocab_size
-    assert said["provenance"]["step"] == 12 and said["provenance"]["corpus_sha256"] == task.corpus.sha256
+    assert said["provenance"]["step"] == 12 and said["provenance"]["corpus_sha256"] == task.data.sha256
 
 
 def test_workers_hand_out_the_batches_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

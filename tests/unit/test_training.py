@@ -74,7 +74,7 @@ def test_a_row_of_metrics_is_what_the_batch_gives_by_hand(tmp_path: Path) -> Non
     assert float(row["loss"]) == pytest.approx(loss.item(), rel=1e-6)
     assert float(row["grad_norm"]) == pytest.approx(norm.item(), rel=1e-5)
     assert int(row["tokens"]) == 2 * 8 * 24
-    assert float(row["epoch"]) == pytest.approx(16 / task.windows.per_epoch)
+    assert float(row["epoch"]) == pytest.approx(16 / task.data.examples.per_epoch)
     assert float(row["lr"]) == pytest.approx(3e-3 / 2)  # first of two steps of warm-up
 
 
@@ -103,7 +103,7 @@ def test_a_model_with_time_and_a_kept_prefix_trains_and_writes(tmp_path: Path) -
     model = tzd.load(train(tmp_path, changes).path)
     assert model.denoiser.time_conditioned and model.denoiser.context_len == 4
     samples = (tmp_path / "run" / "samples.txt").read_text()
-    held_out = make_task(config_in(tmp_path, changes)).validation[0][0]
+    held_out = make_task(config_in(tmp_path, changes)).data.validation[0][0]
     assert samples.count("=== step") == samples.count(f"===\n    {model.decode(held_out[:4])}") == 2
     assert model.denoiser.network.time_embedding.weight.abs().sum() > 0
 

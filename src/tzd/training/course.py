@@ -183,7 +183,7 @@ class Course:
 
     def _record(self, **values: float) -> None:
         tokens = self.step * self.task.rows * self.task.config.data.block_size
-        epoch = self.step * self.task.rows / self.task.windows.per_epoch
+        epoch = self.step * self.task.rows / self.task.data.examples.per_epoch
         row = {"step": self.step, "epoch": epoch, "tokens": tokens, "seconds": self.seconds, **values}
         for logger in self.loggers:
             logger.log(row)

@@ -36,7 +36,7 @@ def validation_samplers(config: RunConfig) -> list[Sampler]:
 def validation_samples(task: Task, denoiser: Denoiser) -> list[str]:
     """A text by each of `validation_samplers`; with a context, it goes on from the first held-out text's."""
     canvas = np.full((1, min(denoiser.seq_len, _LONGEST)), denoiser.mask_id, dtype=np.int32)
-    context = task.validation[0][0, : min(denoiser.context_len, canvas.shape[1] - 1)]
+    context = task.data.validation[0][0, : min(denoiser.context_len, canvas.shape[1] - 1)]
     canvas[:, : len(context)] = context
     texts = []
     for rule in validation_samplers(task.config):

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from tzd.config import Architecture, RunConfig
-from tzd.corpus import Corpus, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
+from tzd.corpus import Tokenizer
 from tzd.diffusion.denoiser import Denoiser
 from tzd.diffusion.likelihood import Nelbo, nelbo
 from tzd.diffusion.objective import Noised, Objective
-from tzd.errors import ConfigError, CorpusError
+from tzd.errors import ConfigError
 from tzd.mapping import to_mapping
+from tzd.training.data import TrainingData, open_data
 from tzd.version import VERSION
 
 
@@ -25,25 +26,22 @@ class Task:
 
     Attributes:
         config: what was asked for.
-        corpus: the text.
-        tokenizer: text <-> tokens.
-        windows: the training split, as an endless sequence of windows.
-        validation: the windows that are scored while training, as `tzd.diffusion.likelihood.nelbo` takes them.
-        characters_per_token: of the validation split.
+        data: what is trained on and measured by.
         model: the architecture, with the tokenizer's vocabulary.
         objective: what is masked and how it is weighted.
         world: number of processes.
     """
 
     config: RunConfig
-    corpus: Corpus
-    tokenizer: Tokenizer
-    windows: Windows
-    validation: tuple[np.ndarray, ...]
-    characters_per_token: float
+    data: TrainingData
     model: Architecture
     objective: Objective
     world: int = 1
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text <-> tokens."""
+        return self.data.tokenizer
 
     @property
     def rows(self) -> int:
@@ -54,7 +52,7 @@ class Task:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in which every window of an epoch is seen once."""
-        return max(1, math.ceil(self.windows.per_epoch / self.rows))
+        return max(1, math.ceil(self.data.examples.per_epoch / self.rows))
 
     @property
     def total_steps(self) -> int:
@@ -77,7 +75,7 @@ class Task:
 
     def noised(self, step: int) -> Noised:
         """The corrupted global batch of a step: a pure function of the configuration and the step."""
-        tokens, maskable = self.windows.batch(step * self.rows, self.rows)
+        tokens, maskable = self.data.examples.batch(step * self.rows, self.rows)
         return self.objective.noise(
             tokens,
             maskable & self.objective.maskable(tokens),
@@ -93,8 +91,8 @@ class Task:
         Windows are not decoded one by one: a character may be cut by the border of two.
         """
         context = self.objective.settings.context_len
-        tokens = sum(group.shape[0] * max(0, group.shape[1] - context) for group in self.validation)
-        return tokens * self.characters_per_token
+        tokens = sum(group.shape[0] * max(0, group.shape[1] - context) for group in self.data.validation)
+        return tokens * self.data.characters_per_token
 
     def validate(
         self, denoiser: Denoiser, *, rank: int = 0, reduce: Callable[[np.ndarray], np.ndarray] | None = None
@@ -109,7 +107,7 @@ class Task:
         settings = self.config
         return nelbo(
             denoiser,
-            self.validation,
+            self.data.validation,
             draws=settings.training.val_draws,
             seed=settings.seed,
             characters=self.validation_characters,
@@ -125,8 +123,8 @@ class Task:
             "tokenizer": self.tokenizer.describe(),
             "diffusion": to_mapping(self.objective.settings),
             "provenance": {
-                "corpus": self.corpus.name,
-                "corpus_sha256": self.corpus.sha256,
+                "corpus": self.data.name,
+                "corpus_sha256": self.data.sha256,
                 "step": step,
                 "seed": self.config.seed,
                 "tzd_version": VERSION,
@@ -164,7 +162,7 @@ class Task:
 def make_task(
     config: RunConfig, architecture: Architecture | None = None, *, world: int = 1, progress: bool = False
 ) -> Task:
-    """Opens the corpus and checks the configuration against it.
+    """Opens a run's data.
 
     Args:
         config: the run.
@@ -173,25 +171,6 @@ def make_task(
         progress: whether a download shows how far it is.
     """
     objective = Objective(config.objective)
-    corpus = open_corpus(config.data.name, path=config.data.path, data_dir=config.data.data_dir, progress=progress)
-    tokenizer = make_tokenizer(config.tokenizer, corpus)
-    length = config.data.block_size
-    windows = Windows(token_array(corpus, tokenizer, "train"), length, config.seed)
-    held_out = token_array(corpus, tokenizer, "validation")
-    if len(held_out) <= (context := config.objective.context_len):
-        raise CorpusError(
-            f"the validation split has {len(held_out)} tokens, and the first {context} of a window are never scored: it"
-            f" takes at least {context + 1}; use a longer text (data.path)"
-        )
-    validation = evaluation_windows(held_out, length, config.training.val_windows)
-    return Task(
-        config=config,
-        corpus=corpus,
-        tokenizer=tokenizer,
-        windows=windows,
-        validation=tuple(validation),
-        characters_per_token=len(corpus.splits["validation"]) / max(1, len(held_out)),
-        model=architecture or config.model.architecture(tokenizer.vocab_size),
-        objective=objective,
-        world=world,
-    )
+    data = open_data(config, progress=progress)
+    model = architecture or config.model.architecture(data.tokenizer.vocab_size)
+    return Task(config=config, data=data, model=model, objective=objective, world=world)

@@ -1,0 +1,76 @@
+"""What a run reads: its examples to train on and its held-out text, with the tokenizer that makes tokens of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from tzd.config import RunConfig
+from tzd.corpus import Batch, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
+from tzd.errors import CorpusError
+
+
+class Examples(Protocol):
+    """An endless sequence of rows to train on, whose g-th is a pure function of the seed and g."""
+
+    @property
+    def per_epoch(self) -> int:
+        """Rows in which everything there is to train on is seen once."""
+        ...
+
+    def batch(self, first: int, count: int) -> Batch:
+        """Rows `first` to `first + count - 1` of the sequence."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A run's data, opened.
+
+    Attributes:
+        name: of the corpus.
+        sha256: of the corpus; a run is resumed on the same one only.
+        tokenizer: text <-> tokens.
+        examples: what is trained on.
+        validation: the windows that are scored while training, as `tzd.diffusion.likelihood.nelbo` takes them.
+        characters_per_token: of the validation split.
+    """
+
+    name: str
+    sha256: str
+    tokenizer: Tokenizer
+    examples: Examples
+    validation: tuple[np.ndarray, ...]
+    characters_per_token: float
+
+
+def open_data(config: RunConfig, *, progress: bool = False) -> TrainingData:
+    """Opens the corpus and checks the configuration against it.
+
+    Args:
+        config: the run.
+        progress: whether a download shows how far it is.
+
+    Raises:
+        CorpusError: there is no such text, or too little of it.
+    """
+    corpus = open_corpus(config.data.name, path=config.data.path, data_dir=config.data.data_dir, progress=progress)
+    tokenizer = make_tokenizer(config.tokenizer, corpus)
+    length = config.data.block_size
+    windows = Windows(token_array(corpus, tokenizer, "train"), length, config.seed)
+    held_out = token_array(corpus, tokenizer, "validation")
+    if len(held_out) <= (context := config.objective.context_len):
+        raise CorpusError(
+            f"the validation split has {len(held_out)} tokens, and the first {context} of a window are never scored: it"
+            f" takes at least {context + 1}; use a longer text (data.path)"
+        )
+    return TrainingData(
+        name=corpus.name,
+        sha256=corpus.sha256,
+        tokenizer=tokenizer,
+        examples=windows,
+        validation=tuple(evaluation_windows(held_out, length, config.training.val_windows)),
+        characters_per_token=len(corpus.splits["validation"]) / max(1, len(held_out)),
+    )
