@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tzd.corpus.files import Lookup, PublishedFile
 from tzd.errors import CorpusError
 
 SPLITS = ("train", "validation", "test")
+
+
+class Texts(Protocol):
+    """What a tokenizer is made for: a corpus, or documents that no memory holds at once."""
+
+    def alphabet(self) -> set[str]:
+        """The characters of all of it."""
+        ...
+
+    def training_texts(self) -> Iterable[str]:
+        """Text to train a tokenizer on, none of it held out."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,14 @@ class Corpus:
     def text(self) -> str:
         """The whole text."""
         return "".join(self.splits.values())
+
+    def alphabet(self) -> set[str]:
+        """See `Texts.alphabet`."""
+        return set().union(*self.splits.values())
+
+    def training_texts(self) -> Iterable[str]:
+        """See `Texts.training_texts`."""
+        return [self.splits["train"]]
 
 
 @dataclass(frozen=True)

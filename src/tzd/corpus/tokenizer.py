@@ -13,7 +13,7 @@ import numpy as np
 
 import tzd.corpus.tokenizers
 from tzd.config import TokenizerSettings
-from tzd.corpus.corpus import Corpus
+from tzd.corpus.corpus import Texts
 from tzd.errors import CheckpointError, ConfigError, CorpusError, nearest
 from tzd.mapping import require
 
@@ -65,7 +65,7 @@ class Kind:
         has_file: whether a file lies beside its description.
     """
 
-    make: Callable[[TokenizerSettings, Corpus], Tokenizer]
+    make: Callable[[TokenizerSettings, Texts], Tokenizer]
     load: Callable[[Mapping[str, Any], bytes], Tokenizer]
     setting: str | None = None
     has_file: bool = False
@@ -78,7 +78,7 @@ def kinds() -> dict[str, Kind]:
     return {name: importlib.import_module(f"{package.__name__}.{name}").KIND for name in names}
 
 
-def make_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
+def make_tokenizer(settings: TokenizerSettings, corpus: Texts) -> Tokenizer:
     """The tokenizer that the settings ask for.
 
     Args:

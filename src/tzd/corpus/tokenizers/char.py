@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tzd.config import TokenizerSettings
-from tzd.corpus.corpus import Corpus
+from tzd.corpus.corpus import Texts
 from tzd.corpus.tokenizer import Kind
 from tzd.corpus.tokenizers._characters import CharacterTokenizer
 
 
-def _make(settings: TokenizerSettings, corpus: Corpus) -> CharacterTokenizer:
-    return CharacterTokenizer("char", "".join(sorted(set(corpus.text))))
+def _make(settings: TokenizerSettings, corpus: Texts) -> CharacterTokenizer:
+    return CharacterTokenizer("char", "".join(sorted(corpus.alphabet())))
 
 
 def _load(description: Mapping[str, Any], content: bytes) -> CharacterTokenizer:

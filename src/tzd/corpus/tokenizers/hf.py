@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tzd.config import TokenizerSettings
-from tzd.corpus.corpus import Corpus
+from tzd.corpus.corpus import Texts
 from tzd.corpus.tokenizer import Kind
 from tzd.corpus.tokenizers._library import LibraryTokenizer, load_library
 from tzd.errors import CorpusError, MissingExtraError
 
 
-def _make(settings: TokenizerSettings, corpus: Corpus) -> LibraryTokenizer:
+def _make(settings: TokenizerSettings, corpus: Texts) -> LibraryTokenizer:
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
