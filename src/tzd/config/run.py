@@ -12,6 +12,7 @@ from tzd.errors import nearest
 from tzd.mapping import from_mapping, require
 
 LR_SCHEDULES = ("constant", "cosine", "linear")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ModelSettings:
         val_temperatures: temperatures of the samples printed while training; one sample at the sampler's own if None.
         generation_block_size: block length of those samples; the sampler's own if None.
         generation_num_steps: their number of steps; the sampler's own if None.
+        test_temperatures: temperatures of the texts that a finished run writes.
         sampling_repo: "llada" or "smdm" draws them by that system's rule; None leaves it to the group `sampler`.
     """
 
@@ -52,13 +54,15 @@ class ModelSettings:
     padding_multiple: int | None = None
     lr: float = 5e-3
     val_temperatures: tuple[float, ...] | None = None
+    test_temperatures: tuple[float, ...] = (0.5, 0.7, 1.0)
     generation_block_size: int | None = None
     generation_num_steps: int | None = None
     sampling_repo: str | None = None
 
     def __post_init__(self) -> None:
         require(self.lr > 0, f"model.lr must be positive, not {self.lr}")
-        require(all(v >= 0 for v in self.val_temperatures or ()), "model.val_temperatures must not be negative")
+        for name in ("val_temperatures", "test_temperatures"):
+            require(all(v >= 0 for v in getattr(self, name) or ()), f"model.{name} must not be negative")
         require(
             self.sampling_repo in (None, "llada", "smdm"),
             f"model.sampling_repo must be llada, smdm or null, not '{self.sampling_repo}'",
@@ -166,10 +170,11 @@ class TrainingSettings:
         save_dir: folder of the run folders.
         run_folder: the run's own folder, in place of one of its name and number in `save_dir`.
         accelerator: Lightning's: auto, cpu, gpu, mps. MLX knows auto, cpu and gpu.
-        devices: how many; auto is one.
+        devices: how many of each machine, a process for each; auto is one, or as many as torchrun has started.
         num_nodes: machines.
-        strategy: Lightning's; auto.
-        precision: 32-true (or 32), 64-true, bf16-mixed, or auto: bf16-mixed where the processor computes in it.
+        strategy: how processes work together: ddp, ddp_find_unused_parameters_true, fsdp; auto is ddp.
+        precision: 32-true (or 32), 64-true, bf16-mixed, 16-mixed (on CUDA), or auto: bf16-mixed where the processor
+            computes in it.
         compile: true, false, or "auto": where a compiler is at hand and the run is long enough to repay it.
         gradient_accumulation_steps: forward passes per optimizer step.
         optimizer: adamw, or muon (matrices by Muon, the rest by AdamW).
@@ -189,6 +194,8 @@ class TrainingSettings:
         val_draws: masks per validation window; they are the same at every validation.
         val_windows: validation windows scored while training, spread evenly over the split; 0 takes them all.
         val_generation_freq: validations between printed samples; 0 prints none.
+        save_top_k: how many of the best checkpoints by validated NELBO are kept beside the last; -1 keeps all.
+        test: whether a finished run ends with the test split's NELBO and with texts, by its best checkpoint.
         log_every_n_steps: steps between rows of metrics.
     """
 
@@ -223,6 +230,8 @@ class TrainingSettings:
     val_draws: int = 4
     val_windows: int = 64
     val_generation_freq: int = 1
+    save_top_k: int = 1
+    test: bool = True
     log_every_n_steps: int = 10
 
     def __post_init__(self) -> None:
@@ -258,7 +267,16 @@ class TrainingSettings:
         for name in ("beta1", "beta2", "ema_decay"):
             require(0 <= getattr(self, name) < 1, f"training.{name} must lie in [0, 1), not {getattr(self, name)}")
         require(0 <= self.min_lr_ratio <= 1, f"training.min_lr_ratio must lie in [0, 1], not {self.min_lr_ratio}")
-        precisions = ("auto", "32-true", "32", "64-true", "bf16-mixed")
+        require(
+            self.save_top_k == -1 or self.save_top_k >= 1,
+            f"training.save_top_k must be at least 1, or -1 for all, not {self.save_top_k}",
+        )
+        require(
+            str(self.precision) not in ("bf16-true", "16-true", "16", "bf16"),
+            f"training.precision={self.precision}: weights of 16 bits would round small updates away;"
+            " bf16-mixed computes in 16 bits and keeps the weights in 32",
+        )
+        precisions = ("auto", "32-true", "32", "64-true", "bf16-mixed", "16-mixed")
         require(
             str(self.precision) in precisions,
             f"unknown training.precision '{self.precision}'{nearest(str(self.precision), precisions)}",
@@ -266,6 +284,7 @@ class TrainingSettings:
         for name, known in (
             ("optimizer", ("adamw", "muon")),
             ("lr_schedule", LR_SCHEDULES),
+            ("strategy", STRATEGIES),
         ):
             value = getattr(self, name)
             require(value in known, f"unknown training.{name} '{value}'{nearest(value, known)}")

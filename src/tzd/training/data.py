@@ -35,6 +35,7 @@ class TrainingData:
         tokenizer: text <-> tokens.
         examples: what is trained on.
         validation: the windows that are scored while training, as `tzd.diffusion.likelihood.nelbo` takes them.
+        test: those that a finished run is scored on; none where the test split is too short.
         characters_per_token: of the validation split.
     """
 
@@ -43,6 +44,7 @@ class TrainingData:
     tokenizer: Tokenizer
     examples: Examples
     validation: tuple[np.ndarray, ...]
+    test: tuple[np.ndarray, ...]
     characters_per_token: float
 
 
@@ -72,5 +74,12 @@ def open_data(config: RunConfig, *, progress: bool = False) -> TrainingData:
         tokenizer=tokenizer,
         examples=windows,
         validation=tuple(evaluation_windows(held_out, length, config.training.val_windows)),
+        test=_test_windows(token_array(corpus, tokenizer, "test"), config),
         characters_per_token=len(corpus.splits["validation"]) / max(1, len(held_out)),
     )
+
+
+def _test_windows(tokens: np.ndarray, config: RunConfig) -> tuple[np.ndarray, ...]:
+    if len(tokens) <= config.objective.context_len:
+        return ()
+    return tuple(evaluation_windows(tokens, config.data.block_size, config.training.val_windows))

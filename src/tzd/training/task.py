@@ -116,6 +116,21 @@ class Task:
             reduce=reduce,
         )
 
+    def test(self, denoiser: Denoiser) -> Nelbo | None:
+        """The NELBO of the test windows, on masks that never change; None where there are no such windows."""
+        if not self.data.test:
+            return None
+        settings, context = self.config, self.objective.settings.context_len
+        tokens = sum(group.shape[0] * max(0, group.shape[1] - context) for group in self.data.test)
+        return nelbo(
+            denoiser,
+            self.data.test,
+            draws=settings.training.val_draws,
+            seed=settings.seed,
+            characters=tokens * self.data.characters_per_token,
+            batch_size=2 * settings.data.batch_size,
+        )
+
     def describe(self, step: int) -> dict[str, Any]:
         """What a checkpoint's config.json says."""
         return {
