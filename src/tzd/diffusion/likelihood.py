@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from tzd.diffusion.denoiser import Denoiser
 from tzd.diffusion.masking import mask_by_count
 from tzd.errors import UserError
 from tzd.randomness import permutation, uniforms
+
+if TYPE_CHECKING:
+    from tzd.corpus import Batch
 
 _LONGEST_ENUMERATION = 16  # 2^16 canvases
 
@@ -92,9 +96,16 @@ def masked_log_probabilities(denoiser: Denoiser, tokens: np.ndarray, masked: np.
     return total
 
 
+def scored(group: np.ndarray | Batch, context: int = 0) -> np.ndarray:
+    """Which positions of a group the bound is on, (rows, length) bool: what is maskable, after the context."""
+    if isinstance(group, tuple):
+        return group.maskable & (np.arange(group.maskable.shape[1]) >= context)
+    return np.broadcast_to(np.arange(group.shape[1]) >= context, group.shape)
+
+
 def nelbo(
     denoiser: Denoiser,
-    groups: Sequence[np.ndarray],
+    groups: Sequence[np.ndarray | Batch],
     *,
     draws: int = 8,
     seed: int = 0,
@@ -108,7 +119,9 @@ def nelbo(
     Args:
         denoiser: the model. Where its training never masked a prefix (`context_len`), neither does this: the bound
             is then on the tokens after it, given it.
-        groups: arrays (rows, length) of tokens; lengths may differ between groups.
+        groups: arrays (rows, length) of tokens; lengths may differ between groups. With a `Batch`, whose rows are
+            prompt, answer and padding, the bound is on its maskable tokens given those before them; those after them
+            are [MASK] throughout, so that they do not tell where an answer ends.
         draws: masks per sequence.
         seed: fixes the masks.
         characters: number of characters that the scored tokens stand for.
@@ -123,20 +136,23 @@ def nelbo(
         UserError: there is nothing to score.
     """
     context = denoiser.context_len
-    groups = [g for g in groups if g.size and g.shape[1] > context]
+    groups = [group for group in groups if scored(group, context).any()]
     if not groups:
         raise UserError("there is nothing to score: the text is empty, or no longer than the model's context_len")
     if draws < 1:
         raise UserError(f"draws must be at least 1, not {draws}")
-    lengths = np.concatenate([np.full(len(g), g.shape[1] - context) for g in groups])
+    lengths = np.concatenate([scored(group, context).sum(axis=1) for group in groups])
     counts = masked_counts(len(lengths), draws, lengths, seed)
     nats = np.zeros(counts.shape)
     first = 0
     for group in groups:
-        index = np.arange(first, first + len(group))
+        maskable = scored(group, context)
+        tokens = group.tokens if isinstance(group, tuple) else group
+        index = np.arange(first, first + len(tokens))
         index = index[index % share[1] == share[0]]
-        nats[index] = _draw_nats(denoiser, group[index - first], counts[index], index, seed, context, batch_size)
-        first += len(group)
+        here = index - first
+        nats[index] = _draw_nats(denoiser, tokens[here], maskable[here], counts[index], index, seed, batch_size)
+        first += len(tokens)
     if reduce is not None:
         nats = reduce(nats)
     return _summarise(nats, lengths, characters)
@@ -145,22 +161,23 @@ def nelbo(
 def _draw_nats(
     denoiser: Denoiser,
     tokens: np.ndarray,
+    maskable: np.ndarray,
     counts: np.ndarray,
     index: np.ndarray,
     seed: int,
-    context: int,
     batch_size: int,
 ) -> np.ndarray:
     """(rows, draws) estimates (L/k) Σ CE of each sequence's bound."""
     rows, width = tokens.shape
-    maskable = np.broadcast_to(np.arange(width) >= context, (rows, width))
+    beyond = np.logical_or.accumulate(maskable, axis=1) & ~maskable
+    tokens = np.where(beyond, denoiser.mask_id, tokens)
     masked = np.empty((rows, counts.shape[1], width), dtype=bool)
     for draw in range(counts.shape[1]):
         u = uniforms(seed, f"nelbo-position-{width}", draw, int(index.max(initial=-1)) + 1, width)[index]
         masked[:, draw] = mask_by_count(maskable, counts[:, draw], u)
     repeated = np.repeat(tokens, counts.shape[1], axis=0)
     log_p = masked_log_probabilities(denoiser, repeated, masked.reshape(-1, width), batch_size)
-    return -log_p.reshape(counts.shape) * (width - context) / counts
+    return -log_p.reshape(counts.shape) * maskable.sum(axis=1, keepdims=True) / np.maximum(counts, 1)
 
 
 def _summarise(nats: np.ndarray, lengths: np.ndarray, characters: float | None) -> Nelbo:

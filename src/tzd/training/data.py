@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,18 +35,20 @@ class TrainingData:
         sha256: of the corpus; a run is resumed on the same one only.
         tokenizer: text <-> tokens.
         examples: what is trained on.
-        validation: the windows that are scored while training, as `tzd.diffusion.likelihood.nelbo` takes them.
+        validation: the rows that are scored while training, as `tzd.diffusion.likelihood.nelbo` takes them.
         test: those that a finished run is scored on; none where the test split is too short.
-        characters_per_token: of the validation split.
+        characters_per_token: of what is scored of the validation split.
+        prompt: (P,) int32, what a sample drawn while training goes on from; it may be empty.
     """
 
     name: str
     sha256: str
     tokenizer: Tokenizer
     examples: Examples
-    validation: tuple[np.ndarray, ...]
-    test: tuple[np.ndarray, ...]
+    validation: tuple[np.ndarray | Batch, ...]
+    test: tuple[np.ndarray | Batch, ...]
     characters_per_token: float
+    prompt: np.ndarray
 
 
 def open_data(config: RunConfig, *, progress: bool = False) -> TrainingData:
@@ -58,6 +61,11 @@ def open_data(config: RunConfig, *, progress: bool = False) -> TrainingData:
     Raises:
         CorpusError: there is no such text, or too little of it.
     """
+    return OPENERS.get(config.data.name, _open_text)(config, progress)
+
+
+def _open_text(config: RunConfig, progress: bool) -> TrainingData:
+    """A text, cut into windows."""
     corpus = open_corpus(config.data.name, path=config.data.path, data_dir=config.data.data_dir, progress=progress)
     tokenizer = make_tokenizer(config.tokenizer, corpus)
     length = config.data.block_size
@@ -68,14 +76,16 @@ def open_data(config: RunConfig, *, progress: bool = False) -> TrainingData:
             f"the validation split has {len(held_out)} tokens, and the first {context} of a window are never scored: it"
             f" takes at least {context + 1}; use a longer text (data.path)"
         )
+    validation = tuple(evaluation_windows(held_out, length, config.training.val_windows))
     return TrainingData(
         name=corpus.name,
         sha256=corpus.sha256,
         tokenizer=tokenizer,
         examples=windows,
-        validation=tuple(evaluation_windows(held_out, length, config.training.val_windows)),
+        validation=validation,
         test=_test_windows(token_array(corpus, tokenizer, "test"), config),
         characters_per_token=len(corpus.splits["validation"]) / max(1, len(held_out)),
+        prompt=validation[0][0, :context],
     )
 
 
@@ -83,3 +93,7 @@ def _test_windows(tokens: np.ndarray, config: RunConfig) -> tuple[np.ndarray, ..
     if len(tokens) <= config.objective.context_len:
         return ()
     return tuple(evaluation_windows(tokens, config.data.block_size, config.training.val_windows))
+
+
+# What is no text cut into windows, by `data.name`.
+OPENERS: dict[str, Callable[[RunConfig, bool], TrainingData]] = {}

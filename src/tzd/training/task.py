@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tzd.config import Architecture, RunConfig
-from tzd.corpus import Tokenizer
+from tzd.corpus import Batch, Tokenizer
 from tzd.diffusion.denoiser import Denoiser
-from tzd.diffusion.likelihood import Nelbo, nelbo
+from tzd.diffusion.likelihood import Nelbo, nelbo, scored
 from tzd.diffusion.objective import Noised, Objective
 from tzd.errors import ConfigError
 from tzd.mapping import to_mapping
@@ -84,51 +84,40 @@ class Task:
             step=step,
         )
 
-    @property
-    def validation_characters(self) -> float:
-        """Characters that the scored tokens of the validation windows stand for, at the split's own rate.
-
-        Windows are not decoded one by one: a character may be cut by the border of two.
-        """
-        context = self.objective.settings.context_len
-        tokens = sum(group.shape[0] * max(0, group.shape[1] - context) for group in self.data.validation)
-        return tokens * self.data.characters_per_token
-
     def validate(
         self, denoiser: Denoiser, *, rank: int = 0, reduce: Callable[[np.ndarray], np.ndarray] | None = None
     ) -> Nelbo:
-        """The NELBO of the validation windows, on the same masks every time.
+        """The NELBO of the validation rows, on the same masks every time.
 
         Args:
             denoiser: the model.
             rank: which process this is; each scores its share.
             reduce: sums an array over all processes.
         """
-        settings = self.config
-        return nelbo(
-            denoiser,
-            self.data.validation,
-            draws=settings.training.val_draws,
-            seed=settings.seed,
-            characters=self.validation_characters,
-            batch_size=2 * settings.data.batch_size,
-            share=(rank, self.world),
-            reduce=reduce,
-        )
+        return self._nelbo(denoiser, self.data.validation, (rank, self.world), reduce)
 
     def test(self, denoiser: Denoiser) -> Nelbo | None:
-        """The NELBO of the test windows, on masks that never change; None where there are no such windows."""
-        if not self.data.test:
-            return None
+        """The NELBO of the test rows, on masks that never change; None where there are no such rows."""
+        return self._nelbo(denoiser, self.data.test) if self.data.test else None
+
+    def _nelbo(
+        self,
+        denoiser: Denoiser,
+        groups: Sequence[np.ndarray | Batch],
+        share: tuple[int, int] = (0, 1),
+        reduce: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> Nelbo:
         settings, context = self.config, self.objective.settings.context_len
-        tokens = sum(group.shape[0] * max(0, group.shape[1] - context) for group in self.data.test)
+        tokens = sum(int(scored(group, context).sum()) for group in groups)
         return nelbo(
             denoiser,
-            self.data.test,
+            groups,
             draws=settings.training.val_draws,
             seed=settings.seed,
-            characters=tokens * self.data.characters_per_token,
+            characters=tokens * self.data.characters_per_token,  # a window's border may lie within a character
             batch_size=2 * settings.data.batch_size,
+            share=share,
+            reduce=reduce,
         )
 
     def describe(self, step: int) -> dict[str, Any]:
@@ -187,5 +176,5 @@ def make_task(
     """
     objective = Objective(config.objective)
     data = open_data(config, progress=progress)
-    model = architecture or config.model.architecture(data.tokenizer.vocab_size)
+    model = architecture or config.model.architecture(data.tokenizer.vocab_size, data.tokenizer.mask_id)
     return Task(config=config, data=data, model=model, objective=objective, world=world)
