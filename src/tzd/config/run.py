@@ -69,10 +69,11 @@ class ModelSettings:
         )
         self.architecture(vocab_size=2)  # says now what it would say after the corpus is read
 
-    def architecture(self, vocab_size: int) -> Architecture:
-        """The architecture for a vocabulary."""
+    def architecture(self, vocab_size: int, mask_id: int | None = None) -> Architecture:
+        """The architecture for a vocabulary, and for its own [MASK] if it has one; else [MASK] lies beyond it."""
         has = {name: [f.name for f in fields(cast(Any, cls))] for name, cls in MODEL_CONFIGS.items()}
         values: dict[str, Any] = {"model_type": self.model_type, "vocab_size": vocab_size}
+        values |= {} if mask_id is None else {"mask_id": mask_id}
         for setting in fields(self):
             key, value = setting.name, getattr(self, setting.name)
             owners = [name for name in has if key in has[name]]
@@ -99,6 +100,15 @@ class DataSettings:
         block_size: window length, in tokens.
         num_workers: processes that prepare batches; 0 does it in the training process, which is fast enough for
             token arrays.
+        dataset: a dataset of Hugging Face's library in place of `path`: a name on the hub, a folder or a file.
+        subset: its subset, also called configuration, where it has several.
+        prompt_key: for `pairs`: the key, or column, of a row's prompt.
+        answer_key: for `pairs`: that of its answer.
+        messages_key: for `pairs`: that of a conversation, a list of messages with `role` and `content`, which takes the
+            place of the two.
+        chat_template: for `pairs`: whether prompts are written by the tokenizer's chat template: true, false, or
+            "auto": where there is one.
+        too_long: for `pairs`: what is done about pairs that no window holds: error, or drop (it says how many).
     """
 
     name: str = "shakespeare"
@@ -107,8 +117,20 @@ class DataSettings:
     batch_size: int = 16
     block_size: int = 256
     num_workers: int = 0
+    dataset: str | None = None
+    subset: str | None = None
+    prompt_key: str = "prompt"
+    answer_key: str = "answer"
+    messages_key: str = "messages"
+    chat_template: bool | str = "auto"
+    too_long: str = "error"
 
     def __post_init__(self) -> None:
+        require(
+            isinstance(self.chat_template, bool) or self.chat_template == "auto",
+            f"data.chat_template must be true, false or auto, not '{self.chat_template}'",
+        )
+        require(self.too_long in ("error", "drop"), f"data.too_long must be error or drop, not '{self.too_long}'")
         require(self.batch_size >= 1, f"data.batch_size must be at least 1, not {self.batch_size}")
         require(self.block_size >= 1, f"data.block_size must be at least 1, not {self.block_size}")
         require(self.num_workers >= 0, f"data.num_workers must not be negative, not {self.num_workers}")
@@ -141,6 +163,8 @@ class ObjectiveSettings:
         schedule_power: k of the `poly` schedule p_t = t^k.
         time_sampling: independent, jittered or systematic.
         context_len: length of a prefix that is never masked.
+        unconditional: share of the rows whose prompt is [MASK] throughout, so that a sampler has something to guide
+            away from (`cfg_scale`).
     """
 
     name: str = "pooled"
@@ -148,8 +172,10 @@ class ObjectiveSettings:
     schedule_power: float = 1.0
     time_sampling: str = "jittered"
     context_len: int = 0
+    unconditional: float = 0.0
 
     def __post_init__(self) -> None:
+        require(0 <= self.unconditional < 1, f"objective.unconditional must lie in [0, 1), not {self.unconditional}")
         require(self.context_len >= 0, f"objective.context_len must not be negative, not {self.context_len}")
         require(self.schedule_power > 0, f"objective.schedule_power must be positive, not {self.schedule_power}")
 

@@ -152,7 +152,7 @@ class Objective:
 
         Args:
             tokens: (B, L) int, x_0.
-            maskable: (B, L) bool, positions that may be masked (pads and prompts may not).
+            maskable: (B, L) bool, positions that may be masked and are learnt (prompts are not).
             mask_id: id of [MASK].
             seed: seed of the run.
             step: optimizer step.
@@ -167,8 +167,16 @@ class Objective:
         curve = schedule(self.settings.schedule, self.settings.schedule_power)
         masks = OBJECTIVES[self.settings.name](_Draw(curve, time, u, maskable, maskable.sum(axis=1)))
         weight = np.where(masks.masked, masks.weight[:, None], 0.0).astype(np.float32)
-        x_t = np.where(masks.masked, mask_id, tokens).astype(np.int32)
+        x_t = np.where(masks.masked | self._hidden(maskable, seed, step, stream), mask_id, tokens).astype(np.int32)
         return Noised(tokens.astype(np.int32), x_t, weight, masks.t.astype(np.float32))
+
+    def _hidden(self, maskable: np.ndarray, seed: int, step: int, stream: str) -> np.ndarray:
+        """Which prompts are [MASK] too, (B, L) bool: those of whole rows, once the positions of the loss are fixed.
+
+        This trains the unconditional branch of guidance (SMDM, arXiv:2410.18514, sft/finetune_mdm.py).
+        """
+        rows = uniforms(seed, f"{stream}-unconditional", step, len(maskable), 1) < self.settings.unconditional
+        return rows & ~maskable
 
     def loss(self, forward: Callable[..., Array], noised: Noised, cross_entropy: Callable[..., Any]) -> Any:
         """The loss of a corrupted batch.
