@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tzd.config import RunConfig, run_config
 from tzd.config.smdm import SIZES
+from tzd.configs import arithmetic
 from tzd.configs.messages import one_line
 from tzd.errors import ConfigError, UserError
 from tzd.mapping import to_mapping
@@ -134,6 +135,7 @@ def _composer(folders: Sequence[Path]) -> Iterator[None]:
 
 def _register() -> None:
     """Generates each group's `base`, the samplers, SMDM's sizes, and the settings that belong to no group."""
+    arithmetic.register()
     store = ConfigStore.instance()
     defaults = to_mapping(RunConfig())
     defaults["model"]["block_size"] = "${data.block_size}"  # one key sets both
