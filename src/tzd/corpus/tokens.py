@@ -52,8 +52,12 @@ def _encode(corpus: Corpus, tokenizer: Tokenizer, split: str) -> np.ndarray:
         tokens = tokenizer.encode(corpus.splits[split])
     except CorpusError as error:
         raise CorpusError(f"{corpus.name}, {split} split: {error}") from error
-    dtypes = (np.uint8, np.uint16, np.int32)
-    return tokens.astype(next(d for d in dtypes if tokenizer.vocab_size - 1 <= np.iinfo(d).max))
+    return tokens.astype(token_dtype(tokenizer.vocab_size))
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest type that holds a vocabulary: uint8, uint16 or int32, the first byte the lowest."""
+    return next(np.dtype(name) for name in ("|u1", "<u2", "<i4") if vocab_size - 1 <= np.iinfo(name).max)
 
 
 def _fingerprint(corpus: Corpus, tokenizer: Tokenizer) -> str:
