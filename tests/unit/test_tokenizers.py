@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tzd.config import TokenizerSettings
 from tzd.corpus import Corpus, Tokenizer, load_tokenizer, make_tokenizer, token_array
 from tzd.corpus.tokenizers._library import chunks
-from tzd.errors import CheckpointError, ConfigError, CorpusError, MissingExtraError, TzdError
+from tzd.errors import CheckpointError, ConfigError, CorpusError, TzdError
 
 TEXT = "Grüße, world!\n  Let's see: naïve café, 3.14 — and 日本語 🙂.\n\n\tThe end, the end.\r\n" * 30
 PLAIN = "Now is the winter of our discontent\nMade glorious summer by this sun of York;\n" * 30
@@ -181,7 +181,6 @@ def local_folder(tmp_path: Path) -> Path:
 
 
 def test_hf_takes_a_local_folder_and_reloads_without_it(local_folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     settings = TokenizerSettings("hf", pretrained_model_name_or_path=str(local_folder))
     tokenizer = make_tokenizer(settings, ENGLISH)
     assert tokenizer.encode("the end of the end").tolist() == [2, 3, 4, 2, 3]  # nothing added, nothing cut
@@ -191,20 +190,6 @@ def test_hf_takes_a_local_folder_and_reloads_without_it(local_folder: Path, tmp_
     (tmp_path / "saved").mkdir()
     again = load_tokenizer(save(tokenizer, tmp_path / "saved"), tmp_path / "saved")
     assert again.encode("the end of the end").tolist() == [2, 3, 4, 2, 3]
-
-
-def test_hf_that_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("transformers")
-    settings = TokenizerSettings("hf", pretrained_model_name_or_path=str(tmp_path))
-    with pytest.raises(CorpusError, match=r"no tokenizer can be had from tokenizer.pretrained_model_name") as error:
-        make_tokenizer(settings, ENGLISH)
-    assert "\n" not in str(error.value)
-
-
-def test_hf_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match="needs the extra 'hf'"):
-        make_tokenizer(TokenizerSettings("hf", pretrained_model_name_or_path="x"), ENGLISH)
 
 
 def test_characters_are_tokenized_without_the_libraries_for_subwords() -> None:

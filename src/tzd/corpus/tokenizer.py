@@ -33,6 +33,16 @@ class Tokenizer(Protocol):
         """Number of tokens, V."""
         ...
 
+    @property
+    def mask_id(self) -> int | None:
+        """The id of its own mask token, which no text can hold; None for most, whose models take V."""
+        ...
+
+    @property
+    def eos_id(self) -> int | None:
+        """The id of the token that ends a text, if it has one."""
+        ...
+
     def encode(self, text: str) -> np.ndarray:
         """The ids of a text, (N,) int32; CorpusError names a character that is outside the vocabulary."""
         ...
@@ -117,6 +127,10 @@ def load_tokenizer(description: Mapping[str, Any], folder: Path | None = None) -
     Raises:
         CheckpointError: the description or the file is missing, damaged, or does not fit the other.
     """
+    from tzd.corpus.chat import PairTokenizer, load_pairs
+
+    if description.get("kind") == PairTokenizer.kind:
+        return load_pairs(description, folder or Path())
     known = kinds()
     name = description.get("kind")
     kind = known.get(name) if isinstance(name, str) else None
@@ -145,23 +159,29 @@ def describe_file(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is damaged.
     """
-    path = folder / FILE
-    if not path.is_file():
+    from tzd.corpus.tokenizers.hf import read_folder
+
+    if not (folder / FILE).is_file():
         return {}
     try:
-        return kinds()["hf"].load({}, path.read_bytes()).describe()
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}; get the file again") from error
+        return read_folder(folder).describe()
+    except CorpusError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def unknown_character(text: str, offset: int, kind: str) -> CorpusError:
     """The error for a character that a kind of tokenizer cannot hold, which says where in the text it stands."""
     character = text[offset]
-    line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
     return CorpusError(
-        f"character {character!r} (U+{ord(character):04X}) at offset {offset} (line {line}, column {column}) is not in "
+        f"character {character!r} (U+{ord(character):04X}) at {place(text, offset)} is not in "
         f"the vocabulary of the '{kind}' tokenizer; replace it, or use tokenizer=byte, which holds any text"
     )
+
+
+def place(text: str, offset: int) -> str:
+    """Where an offset lies in a text, in words."""
+    line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+    return f"offset {offset} (line {line}, column {column})"
 
 
 def utf8(text: str, kind: str) -> bytes:

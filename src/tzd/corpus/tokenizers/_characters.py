@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class CharacterTokenizer:
 
     kind: str
     characters: str
+    mask_id: ClassVar[int | None] = None
+    eos_id: ClassVar[int | None] = None
 
     @property
     def vocab_size(self) -> int:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tzd.corpus.tokenizer import FILE, check_tokens, utf8
+from tzd.corpus.tokenizer import FILE, check_tokens, place, utf8
+from tzd.errors import CorpusError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -23,16 +24,23 @@ class LibraryTokenizer:
     Attributes:
         kind: bpe or hf.
         library: the library's own; it neither truncates nor pads.
+        mask_id: see `Tokenizer.mask_id`.
+        eos_id: see `Tokenizer.eos_id`.
     """
 
     kind: str
     library: tokenizers.Tokenizer
+    mask_id: int | None = None
+    eos_id: int | None = None
 
     def __post_init__(self) -> None:
         self.library.no_truncation()
         self.library.no_padding()
         if not self.library.get_vocab_size():
             raise ValueError("it has no tokens")
+        for name, token in self._special().items():
+            if type(token) is not int or not 0 <= token < self.vocab_size:
+                raise ValueError(f"{name} must be one of its {self.vocab_size} tokens, not {token!r}")
 
     @cached_property
     def vocab_size(self) -> int:
@@ -40,13 +48,24 @@ class LibraryTokenizer:
         return max(self.library.get_vocab().values()) + 1
 
     def encode(self, text: str) -> np.ndarray:
-        """See `Tokenizer.encode`; no special token is added."""
+        """See `Tokenizer.encode`; no special token is added, and the mask token is an error.
+
+        Other special tokens are taken where the text names them, as chat templates do.
+        """
         utf8(text, self.kind)
         # A long text is given in parts, for the library keeps a hundred bytes and more for every token of a part.
         # Other than `bpe`, a tokenizer may look across any boundary.
         parts = chunks(text) if self.kind == "bpe" else [text]
-        encoded = [self.library.encode(part, add_special_tokens=False).ids for part in parts]
-        return np.concatenate([np.asarray(ids, np.int32) for ids in encoded] or [np.zeros(0, np.int32)])
+        encoded = [self.library.encode(part, add_special_tokens=False) for part in parts]
+        tokens = np.concatenate([np.asarray(part.ids, np.int32) for part in encoded] or [np.zeros(0, np.int32)])
+        if self.mask_id is not None and (tokens == self.mask_id).any():
+            mask = self.library.id_to_token(self.mask_id)
+            where = place(text, max(0, text.find(mask)))
+            raise CorpusError(
+                f"the text holds the tokenizer's mask token {mask!r} at {where}, which would be taken for a blank;"
+                " write it otherwise"
+            )
+        return tokens
 
     def decode(self, tokens: np.ndarray) -> str:
         """See `Tokenizer.decode`."""
@@ -66,7 +85,21 @@ class LibraryTokenizer:
 
     def describe(self) -> dict[str, Any]:
         """See `Tokenizer.describe`."""
-        return {"kind": self.kind, "vocab_size": self.vocab_size}
+        return {"kind": self.kind, "vocab_size": self.vocab_size, **self._special()}
+
+    def _special(self) -> dict[str, int]:
+        """The special tokens that there are, by the names of the attributes."""
+        tokens = {"mask_id": self.mask_id, "eos_id": self.eos_id}
+        return {name: token for name, token in tokens.items() if token is not None}
+
+    @cached_property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the library would put before and behind a text, such as [CLS] and [SEP]."""
+        encoded = self.library.encode("a")
+        added = np.asarray(encoded.special_tokens_mask, bool)
+        first = int(np.argmin(added))  # the text's own tokens are not special
+        last = len(added) - int(np.argmin(added[::-1]))
+        return encoded.ids[:first], encoded.ids[last:]
 
     def files(self) -> dict[str, bytes]:
         """See `Tokenizer.files`."""

@@ -16,6 +16,8 @@ class ByteTokenizer:
 
     kind: ClassVar[str] = "byte"
     vocab_size: ClassVar[int] = 256
+    mask_id: ClassVar[int | None] = None
+    eos_id: ClassVar[int | None] = None
 
     def encode(self, text: str) -> np.ndarray:
         """See `Tokenizer.encode`."""

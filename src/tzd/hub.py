@@ -1,0 +1,63 @@
+"""Repositories of the Hugging Face hub, as local folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tzd.errors import TzdError, UserError
+
+_TIMEOUT = 5.0  # seconds; the hub's own clients would try for most of a minute where there is no network
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def repository(name: str, *, revision: str | None = None, files: Sequence[str] = ("*",)) -> Path:
+    """The folder that a name means: a local one, or a repository of the hub, downloaded into the hub's own cache.
+
+    Args:
+        name: a local folder, or `owner/name`.
+        revision: a branch, tag or commit of a repository; its main branch if None.
+        files: patterns of the names that are wanted of a repository.
+
+    Raises:
+        UserError: there is no such folder or repository, or it is not open to this user.
+        TzdError: the hub cannot be reached, and its cache does not hold the files.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise UserError(f"{name} is a local folder, which has no revision '{revision}'; leave it out")
+        return folder
+    if not _NAME.fullmatch(name):
+        raise UserError(f"there is no folder {name}; give one that exists, or a repository of the hub (owner/name)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), etag_timeout=_TIMEOUT))
+    except GatedRepoError as error:
+        raise UserError(
+            f"{name} is only for those who have asked for access on the hub: do so, then 'hf auth login' here"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{name} has no revision '{revision}' on the hub") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(
+            f"there is neither a folder {name} nor a repository of that name on the hub (private ones need"
+            " 'hf auth login')"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise TzdError(
+            f"there is no folder {name}, and the hub cannot be reached to look for a repository of that name: check the"
+            " network, or give a local folder"
+        ) from error
+    except Exception as error:  # a broken connection has as many names as there are libraries underneath
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TzdError(f"{name} cannot be had from the hub ({reason}); try again, or give a local folder") from error
