@@ -25,7 +25,7 @@ def assert_promises_kept(frames: Sequence[Frame], canvas: np.ndarray, mask_id: i
         assert frame.confidence.dtype == np.float32
         assert frame.nfe == earlier.nfe + 1
         assert frame.step > earlier.step
-        assert frame.revealed.any()  # a pass is made for something
+        assert frame.revealed.any() or rules.remask == "p2"  # a pass is made for something; p2 may let all be
         assert not (frame.revealed & frame.masked).any()
         assert (frame.confidence[frame.masked] == 0).all()
         assert (frame.confidence[~frame.masked] > 0).all()

@@ -40,6 +40,14 @@ class Arrays(Protocol):
         """Log-softmax of `logits` (N, V) at `index` (N,), in nats: (N,)."""
         ...
 
+    def log(self, x: Array) -> Array:
+        """Natural logarithm, entry by entry; of 0 that of the smallest number."""
+        ...
+
+    def rows(self, x: Array, index: Array) -> Array:
+        """x[index]: `x` (N, ...), `index` (K,) -> (K, ...)."""
+        ...
+
     def where(self, condition: Array, a: Array | float, b: Array | float) -> Array:
         """`a` where `condition`, else `b`."""
         ...
@@ -106,6 +114,12 @@ class NumpyArrays:
         log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(axis=-1))
         return np.take_along_axis(logits, index[:, None], axis=-1)[:, 0] - log_sum
 
+    def log(self, x: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(x, np.finfo(x.dtype).tiny))
+
+    def rows(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
+        return x[index]
+
     def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
         return np.where(condition, a, b)
 
@@ -125,7 +139,7 @@ class NumpyArrays:
         return x.sum(axis=-1)
 
     def entropy(self, p: np.ndarray) -> np.ndarray:
-        return -(p * np.log(np.maximum(p, np.finfo(p.dtype).tiny))).sum(axis=-1)
+        return -(p * self.log(p)).sum(axis=-1)
 
     def sort_descending(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(-x, axis=-1, kind="stable")

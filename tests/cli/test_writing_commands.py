@@ -45,6 +45,8 @@ def test_json_ends_the_output_with_text_tokens_and_nfe(trained: Path, tzd: Run):
         (["--sampler", "top-k", "--sampler.k=16"], 2),
         (["--sampler", "llada", "--steps=8", "--cfg-scale=0.5", "--prompt", "t", "--sampler.block_len=none"], 16),
         (["--sampler", "threshold", "--confidence-threshold", "0"], 1),
+        (["--order", "entropy", "--count", "threshold", "--tau", "0"], 1),
+        (["--order", "entropy", "--count", "fixed", "--sampler.k=4", "--remask", "remdm-cap", "--steps", "3"], 3),
     ],
 )
 def test_flags_reach_the_sampler(flags: list[str], nfe: int, trained: Path, tzd: Run):

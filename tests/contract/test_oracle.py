@@ -79,3 +79,45 @@ def test_a_grid_of_one_step_more_or_less_is_told_apart():
 def test_a_chain_that_begins_a_little_differently_is_told_apart():
     counts = ORACLE.counts(sampler("first-hitting"), SAMPLES, seed=8)
     assert chi_square(counts, MarkovOracle(first=(0.61, 0.29, 0.1)).joint) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["remdm-cap", "remdm-rescale"])
+@pytest.mark.parametrize("steps", [4, 16])
+def test_remdm_follows_its_exact_law(name, steps):
+    eta = 0.3
+    s, t = np.arange(steps - 1, -1, -1) / steps, np.arange(steps, 0, -1) / steps
+    largest = np.minimum(1, s / np.maximum(1 - t, 1e-12))
+    sigma = np.minimum(eta, largest) if name == "remdm-cap" else eta * largest
+    law = ORACLE.law((1 - s - (1 - sigma) * (1 - t)) / t, 1 - sigma)
+    counts = ORACLE.counts(sampler(name, steps=steps, eta=eta, top_p=1.0), SAMPLES, seed=9, copies=8)
+    assert chi_square(counts, law) > 1e-3
+    assert chi_square(counts, ORACLE.law(rates(steps), np.ones(steps))) < 1e-9
+
+
+def test_the_loop_of_remdm_follows_its_exact_law():
+    steps, eta, t_on, t_off, level = 12, 0.2, 0.6, 0.3, 0.8
+    edges = np.arange(steps, -1, -1) / steps
+    alpha = np.interp(-edges, [-1, -t_on, -t_off, 0], [0, level, level, 1])
+    t, alpha_t, alpha_s = edges[:-1], alpha[:-1], alpha[1:]
+    sigma = np.where((t > t_off) & (t <= t_on), np.minimum(eta, (1 - alpha_s) / np.maximum(alpha_t, 1e-12)), 0)
+    law = ORACLE.law((alpha_s - (1 - sigma) * alpha_t) / (1 - alpha_t), 1 - sigma)
+    rules = sampler("remdm-loop", steps=steps, eta=eta, t_on=t_on, t_off=t_off, alpha_on=level, top_p=1.0)
+    assert chi_square(ORACLE.counts(rules, SAMPLES, seed=10, copies=8), law) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["uniform-order", "left-to-right"])
+def test_one_token_a_pass_in_a_given_order_reproduces_the_joint(name):
+    assert chi_square(ORACLE.counts(sampler(name), SAMPLES // 4, seed=11), ORACLE.joint) > 1e-3
+
+
+def test_entropy_bound_at_0_reproduces_the_joint_and_at_1_does_not():
+    exact = ORACLE.counts(sampler("entropy-bound", gamma=0.0), SAMPLES, seed=12)
+    assert chi_square(exact, ORACLE.joint) > 1e-3
+    loose = ORACLE.counts(sampler("entropy-bound", gamma=1.0), 50_000, seed=12)
+    assert chi_square(loose, ORACLE.joint) < 1e-9
+    assert total_variation(loose, ORACLE.joint) == pytest.approx(0.37, abs=0.05)
+
+
+def test_the_confidence_of_the_distribution_has_no_bias_where_that_of_drawn_tokens_has():
+    counts = ORACLE.counts(sampler("llada", steps=5, order="confidence"), SAMPLES // 4, seed=13)
+    assert chi_square(counts, ORACLE.joint) > 1e-3

@@ -1,6 +1,7 @@
 """What every sampler promises, whatever its rules."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ COMBINATIONS = {
     "entropy, quota": Sampler(order="entropy", count="quota", steps=5),
     "margin, fixed": Sampler(order="margin", count="fixed", k=3),
     "left-to-right, binomial": Sampler(order="left-to-right", steps=6),
+    "entropy, threshold, remdm": Sampler(
+        order="entropy", count="threshold", confidence_threshold=0.5, remask="remdm-cap", eta=0.2, steps=9
+    ),
+    "p2 by entropy": Sampler(order="entropy", count="scheduled", remask="p2", eta=2.0, steps=7),
 }
 TABLES = np.random.default_rng(7).normal(size=(3, V + 1, V)) * 1.5
 
@@ -153,7 +158,7 @@ def test_ancestral_makes_the_passes_that_theory_expects():
     assert np.mean(passes) == pytest.approx(expected, abs=4 * np.std(passes) / np.sqrt(len(passes)))
 
 
-@pytest.mark.parametrize("name", [n for n in descriptions() if n != "renoise"])
+@pytest.mark.parametrize("name", [n for n in descriptions() if sampler(n).remask is None])
 def test_the_counts_are_those_of_the_rule(name):
     tokens, steps = blank_canvas("prompt", ONE_WINDOW), 4  # 11 blanks a row
     rules = sampler(name, **({"steps": steps} if "steps" in settings_of(name) else {}))
@@ -165,6 +170,11 @@ def test_the_counts_are_those_of_the_rule(name):
         "llada-random": [3, 3, 3, 2],
         "smdm-greedy": [2, 2, 3, 4],  # ⌊11/4⌋, ⌊9/3⌋ less the lag of its grid, ⌊7/2⌋, the rest
         "top-k": [1] * 11,
+        "uniform-order": [1] * 11,
+        "left-to-right": [1] * 11,
+        "dream-entropy": [2, 2, 3, 4],
+        "dream-margin": [2, 2, 3, 4],
+        "maskgit": [1, 3, 3, 4],  # leaves ⌊11 cos(π/2 · i/4)⌋: 10, 7, 4
     }
     if name in expected:
         assert counts == [[n] * 3 for n in expected[name]]
@@ -249,6 +259,37 @@ def test_llada_with_a_threshold_is_fast_dllm_when_greedy(tau):
     )
     text, passes = plain_llada(prompt, 12, 12, 6, tau=tau)
     assert (last.tokens[0].tolist(), last.nfe) == (list(map(int, text)), passes)
+
+
+@pytest.mark.parametrize("alg", ["entropy", "margin"])
+def test_dream_is_the_published_loop_when_greedy(alg):
+    """Dream's `_sample` for one row, with `alg` entropy or topk_margin, position by position."""
+    steps, eps, x = 5, 1e-3, [3, 1, 4, 1, *[MASK] * 12]
+    times = np.linspace(1, eps, steps + 1)
+    for i in range(steps):
+        left = [j for j in range(len(x)) if x[j] == MASK]
+        count = int(len(left) * (1 - times[i + 1] / times[i])) if i < steps - 1 else len(left)
+        p = softmax(context_logits(np.array([x]))[0])
+        top = np.sort(p, axis=1)
+        scores = (p * np.log(p)).sum(axis=1) if alg == "entropy" else top[:, -1] - top[:, -2]
+        for j in sorted(left, key=lambda j: (-scores[j], j))[:count]:
+            x[j] = int(p[j].argmax())
+    tokens = np.array([[3, 1, 4, 1, *[MASK] * 12]])
+    *_, last = stream(Recorder(), tokens, sampler=sampler(f"dream-{alg}", steps=steps, temperature=0))
+    assert last.tokens[0].tolist() == x
+
+
+def test_p2_that_counts_written_tokens_for_nothing_takes_none_back():
+    tokens = blank_canvas("nothing", ONE_WINDOW)
+    frames = list(stream(Recorder(), tokens, sampler=sampler("p2", eta=0.0, steps=6)))
+    for earlier, frame in pairwise(frames):
+        assert not (frame.masked & ~earlier.masked).any()
+    taken = [
+        (frame.masked & ~earlier.masked).any()
+        for earlier, frame in pairwise(stream(Recorder(), tokens, sampler=sampler("p2", eta=2.0, steps=6)))
+    ]
+    assert any(taken)
+    assert [16 - frame.masked.sum(axis=1)[0] for frame in frames] == [0, 3, 6, 8, 11, 14, 16]  # 16 - ⌊16 (1 - i/6)⌋
 
 
 # --- what reaches the denoiser ------------------------------------------------------------------------------------
@@ -354,6 +395,17 @@ def test_an_overlap_that_fills_the_window_is_refused():
     with pytest.raises(ConfigError, match="overlap=16 leaves nothing to write in the denoiser's window of 16"):
         stream(Recorder(), blank_canvas("nothing", SLIDING), sampler=sampler("ancestral", overlap=16))
     stream(Recorder(), blank_canvas("nothing", ONE_WINDOW), sampler=sampler("ancestral", overlap=16))
+
+
+def test_a_stride_moves_the_window_by_so_many_positions_or_by_its_share():
+    for stride, seen in ((4, 12), (0.25, 12), (0.5, 8)):
+        denoiser = Recorder()
+        rules = sampler("mdlm-semi-ar", stride=stride, steps=1)
+        list(stream(denoiser, blank_canvas("nothing", 26, 1), sampler=rules))
+        second = denoiser.calls[1][0][0]
+        assert (second[:seen] != MASK).all() and (second[seen:] == MASK).all()
+    with pytest.raises(ConfigError, match="stride=17 is longer than the denoiser's window of 16"):
+        stream(Recorder(), blank_canvas("nothing", SLIDING), sampler=sampler("mdlm-semi-ar", stride=17))
 
 
 def test_too_few_steps_for_the_blocks_are_refused_before_the_first_pass():

@@ -1,12 +1,20 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tzd.arrays import NumpyArrays
 from tzd.sampling import Sampler, sampler
 from tzd.sampling.blocks import shares
-from tzd.sampling.keep import COUNTS, best, remasked, threshold
+from tzd.sampling.draw import Candidates
+from tzd.sampling.keep import COUNTS, Seen, best, chosen
 from tzd.sampling.moment import Moment
+from tzd.sampling.remask import remasked
+from tzd.sampling.scores import noise, score
+from tzd.sampling.stability import Stability
 
 
 def moment(blank, *, blanks=None, index=0, steps=1, seed=0, step=1):
@@ -14,7 +22,17 @@ def moment(blank, *, blanks=None, index=0, steps=1, seed=0, step=1):
     rows = len(blank)
     left = blank.sum(axis=1)
     blanks = left if blanks is None else np.full(rows, blanks)
-    return Moment(seed, step, blank, ~blank, left, blanks, np.full(rows, index), np.full(rows, steps))
+    return Moment(
+        seed,
+        step,
+        blank,
+        ~blank,
+        np.ones(blank.shape, np.float32),
+        left,
+        blanks,
+        np.full(rows, index),
+        np.full(rows, steps),
+    )
 
 
 def run(rule, n, steps):
@@ -72,18 +90,123 @@ def test_fixed_takes_k_or_a_tenth_of_the_window(k, expected):
     assert COUNTS["fixed"](moment(blank), Sampler(count="fixed", k=k)).tolist() == expected
 
 
-@given(st.lists(st.lists(st.sampled_from([-1.0, 0.25, 0.5, 0.9, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4))
+def seen(p, blank, settings, history=None):
+    """What a denoiser says that gives (B, W, V) probabilities, at the blanks."""
+    rows, columns = np.nonzero(blank)
+    p = np.asarray(p, dtype=np.float64)[rows, columns]
+    tokens = p.argmax(axis=1)
+    candidates = Candidates(p, tokens, p[np.arange(len(p)), tokens])
+    scores = np.zeros(blank.shape)
+    scores[rows, columns] = score(settings.order, NumpyArrays(), candidates)
+    return Seen(NumpyArrays(), candidates, rows, columns, scores, blank, history)
+
+
+def binary(confidences):
+    """Distributions over two tokens, (B, W, 2), with those largest probabilities."""
+    c = np.clip(confidences, 0.5, 1.0)
+    return np.stack([c, 1 - c], axis=-1)
+
+
+CONFIDENCES = st.lists(
+    st.lists(st.sampled_from([-1.0, 0.5, 0.6, 0.75, 0.9, 0.97, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4
+)
+
+
+def best_first(row, free):
+    return sorted(np.flatnonzero(free), key=lambda i: (-row[i], i))
+
+
+@given(CONFIDENCES)
 def test_threshold_agrees_with_brute_force_ties_and_single_blanks_included(rows):
-    scores = np.array(rows)  # -1 stands for a position that is no blank
-    blank = scores >= 0
-    settings = sampler("threshold", confidence_threshold=0.5)
-    at = moment(blank)
-    chosen = best(scores, threshold(scores, at, settings), blank)
-    for row, free, mine in zip(scores, blank, chosen, strict=True):
-        expected = {i for i in range(6) if free[i] and row[i] >= 0.5}
-        if free.any() and not expected:
-            expected = {max(np.flatnonzero(free), key=lambda i: (row[i], -i))}
+    confidences = np.array(rows)  # -1 stands for a position that is no blank
+    blank = confidences >= 0
+    settings = sampler("threshold", confidence_threshold=0.75)
+    picked = chosen(seen(binary(confidences), blank, settings), None, moment(blank), settings)
+    for row, free, mine in zip(confidences, blank, picked, strict=True):
+        expected = {i for i in range(6) if free[i] and row[i] >= 0.75} or set(best_first(row, free)[:1])
         assert set(np.flatnonzero(mine)) == expected
+
+
+@given(CONFIDENCES, st.sampled_from([0.1, 0.3, 0.6, 1.0, 2.0, 5.0]))
+def test_factor_agrees_with_brute_force_ties_and_single_blanks_included(rows, f):
+    confidences = np.array(rows)
+    blank = confidences >= 0
+    settings = sampler("factor", factor=f)
+    picked = chosen(seen(binary(confidences), blank, settings), None, moment(blank), settings)
+    for row, free, mine in zip(confidences, blank, picked, strict=True):
+        ranked = best_first(row, free)
+        n = min(1, len(ranked))
+        while n < len(ranked) and all((r + 2) * (1 - row[ranked[r]]) < f for r in range(n + 1)):
+            n += 1
+        assert set(np.flatnonzero(mine)) == set(ranked[:n])
+
+
+@given(CONFIDENCES, st.sampled_from([0.0, 0.2, 0.5, 1.0, 9.0]), st.sampled_from(["entropy", "confidence"]))
+def test_entropy_bound_agrees_with_brute_force_ties_and_single_blanks_included(rows, gamma, order):
+    confidences = np.array(rows)
+    blank = confidences >= 0
+    settings = sampler("entropy-bound", gamma=gamma, order=order)
+    picked = chosen(seen(binary(confidences), blank, settings), None, moment(blank), settings)
+    entropy = -sum(p * np.log(np.maximum(p, 1e-300)) for p in np.moveaxis(binary(confidences), -1, 0))
+    for row, h, free, mine in zip(confidences, entropy, blank, picked, strict=True):
+        ranked = best_first(row, free)  # of two tokens the surer one has the lower entropy
+        n = min(1, len(ranked))
+        while n < len(ranked):
+            together = h[ranked[: n + 1]]
+            if together.sum() - together.max() > gamma + 1e-12:
+                break
+            n += 1
+        assert set(np.flatnonzero(mine)) == set(ranked[:n])
+
+
+def test_klass_takes_what_is_sure_and_has_been_stable_else_the_quota():
+    settings = sampler("klass", confidence_threshold=0.6, kl_threshold=0.01, kl_steps=2, steps=4)
+    blank = np.ones((2, 4), dtype=bool)
+    steps = [  # the first position of the first row stays as it is; all else moves, or is unsure
+        [[0.9, 0.9, 0.5, 0.99], [0.5, 0.5, 0.5, 0.5]],
+        [[0.9, 0.7, 0.5, 0.7], [0.5, 0.5, 0.5, 0.5]],
+        [[0.9, 0.9, 0.5, 0.97], [0.5, 0.5, 0.5, 0.5]],
+    ]
+    history, taken = Stability(), []
+    for index, confidences in enumerate(steps):
+        at = moment(blank, blanks=4, index=index, steps=4)
+        taken.append(chosen(seen(binary(np.array(confidences)), blank, settings, history), None, at, settings))
+    assert [np.flatnonzero(t[0]).tolist() for t in taken] == [[3], [0], [0]]  # the best, the best, the stable one
+    assert [np.flatnonzero(t[1]).tolist() for t in taken] == [[0]] * 3
+    # sure of another token: the divergence sees it, though the confidence is the same
+    at = moment(blank, blanks=4, index=3, steps=4)
+    swapped = binary(np.array(steps[-1]))[:, :, ::-1]
+    assert not history.stable(seen(swapped, blank, settings, history), at, settings)[0, :2].any()
+
+
+def test_a_block_begins_without_a_past():
+    settings = sampler("klass", kl_steps=1)
+    blank, p = np.ones((1, 3), dtype=bool), binary(np.full((1, 3), 0.9))
+    history = Stability()
+    ready = [
+        history.stable(seen(p, blank, settings, history), moment(blank, index=i, steps=9), settings).all()
+        for i in (0, 1, 2, 0, 1)
+    ]
+    assert ready == [False, True, True, False, True]
+
+
+@given(n=st.integers(1, 100), steps=st.integers(1, 100), schedule=st.sampled_from(["linear", "sine", "cosine"]))
+def test_the_schedule_leaves_what_maskgit_leaves(n, steps, schedule):
+    settings, left = Sampler(count="scheduled", schedule=schedule), n
+    p = {
+        "linear": lambda s: s,
+        "sine": lambda s: math.sin(math.pi / 2 * s),
+        "cosine": lambda s: 1 - math.cos(math.pi / 2 * s),
+    }
+    for index in range(steps):
+        blank = np.arange(n)[None] < left
+        at = moment(blank, blanks=n, index=index, steps=steps)
+        count = int(COUNTS["scheduled"](at, settings)[0])
+        s = 1 - (index + 1) / steps
+        unknown = max(1, min(left - 1, math.floor(n * p[schedule](s) + 1e-9))) if s > 0 else 0
+        assert left - count == min(unknown, left)
+        left -= count
+    assert left == 0
 
 
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 12))
@@ -92,11 +215,55 @@ def test_best_takes_the_highest_scores_and_of_equal_ones_the_first(seed, rows, w
     blank = rng.random((rows, width)) < 0.6
     scores = rng.integers(-2, 2, (rows, width)).astype(float)
     count = np.array([rng.integers(0, n + 1) for n in blank.sum(axis=1)])
-    chosen = best(scores, count, blank)
+    picked = best(scores, count, blank)
     for r in range(rows):
         ranked = sorted(np.flatnonzero(blank[r]), key=lambda i: (-scores[r, i], i))
-        assert np.flatnonzero(chosen[r]).tolist() == sorted(ranked[: count[r]])
+        assert np.flatnonzero(picked[r]).tolist() == sorted(ranked[: count[r]])
 
 
 def test_shares_deal_the_rest_to_the_first():
     assert shares(10, 4, np.arange(4)).tolist() == [3, 3, 2, 2]
+
+
+def test_order_temperature_draws_without_replacement_from_the_softmax_of_the_scores():
+    """Dream's `alg_temp`: the first position is i with probability softmax(score / temperature)_i."""
+    scores, settings = np.array([0.9, 0.5, 0.1]), Sampler(order="confidence", count="one", order_temperature=0.3)
+    blank = np.ones((60_000, 3), dtype=bool)
+    first = best(scores + noise(moment(blank), settings), np.ones(len(blank), int), blank).mean(axis=0)
+    expected = np.exp(scores / 0.3) / np.exp(scores / 0.3).sum()
+    assert first == pytest.approx(expected, abs=0.01)
+
+
+def test_annealed_noise_is_gone_at_the_last_step():
+    settings = Sampler(order="confidence", count="quota", order_temperature=2.0, order_annealing=True)
+    blank = np.ones((4, 5), dtype=bool)
+    spread = [np.ptp(noise(moment(blank, index=i, steps=4), settings)) for i in range(4)]
+    assert spread[0] > spread[1] > spread[2] > spread[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [  # t = 4/8, s = 3/8: the largest σ is (3/8) / (1/2)
+        ("remdm-cap", 0.008),
+        ("remdm-rescale", 0.015 * 0.75),
+        ("remdm-loop", 0.02),
+    ],
+)
+def test_remdm_takes_back_at_its_rate_and_keeps_the_share_of_blanks(name, rate):
+    rules = sampler(name)
+    blank = np.tile(np.arange(40) % 2 == 0, (100_000, 1))
+    at = moment(blank, index=4, steps=8)
+    taken = remasked(at, rules).sum() / at.written.sum()
+    assert taken == pytest.approx(rate, abs=4 * math.sqrt(rate / at.written.sum()))
+    alpha_t, alpha_s = (0.9, 0.9) if name == "remdm-loop" else (4 / 8, 5 / 8)
+    revealed = COUNTS["binomial"](at, rules).sum() / blank.sum()
+    assert alpha_t * (1 - rate) + (1 - alpha_t) * revealed == pytest.approx(alpha_s, abs=1e-3)
+
+
+def test_remdm_conf_takes_back_what_was_written_with_little_confidence():
+    rules = sampler("remdm-conf")
+    blank = np.zeros((200_000, 4), dtype=bool)
+    confidence = np.tile(np.array([0.9, 0.1, 0.5, 1.0], np.float32), (len(blank), 1))
+    at = replace(moment(blank, index=4, steps=8), confidence=confidence)
+    share = np.exp(-confidence[0]) / np.exp(-confidence[0]).sum()
+    assert remasked(at, rules).mean(axis=0) == pytest.approx(0.75 * share, abs=0.004)

@@ -7,7 +7,31 @@ from tzd.errors import ConfigError
 from tzd.sampling import Sampler, descriptions, sampler, settings_of
 from tzd.sampling.presets import COMMON, PRESETS
 
-NAMES = ["ancestral", "first-hitting", "llada", "llada-random", "smdm-greedy", "top-k", "threshold", "renoise"]
+NAMES = [
+    "ancestral",
+    "first-hitting",
+    "uniform-order",
+    "left-to-right",
+    "llada",
+    "llada-random",
+    "smdm-greedy",
+    "maskgit",
+    "dream-entropy",
+    "dream-margin",
+    "top-k",
+    "threshold",
+    "factor",
+    "entropy-bound",
+    "klass",
+    "renoise",
+    "remdm-cap",
+    "remdm-rescale",
+    "remdm-conf",
+    "remdm-loop",
+    "p2",
+    "mdlm-semi-ar",
+]
+COLD = ("top-k", "threshold", "factor", "klass")
 
 
 def test_the_presets_are_the_published_ones():
@@ -23,7 +47,7 @@ def test_a_preset_takes_its_own_defaults(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_rules_that_are_defined_by_the_likeliest_token_are_cold(name):
-    assert settings_of(name)["temperature"] == (0.0 if name in ("top-k", "threshold") else 1.0)
+    assert settings_of(name)["temperature"] == (0.0 if name in COLD else 1.0)
 
 
 def test_a_threshold_takes_the_place_of_the_quota():
@@ -37,7 +61,7 @@ def test_a_threshold_takes_the_place_of_the_quota():
         ("lada", {}, r"unknown sampler 'lada' \(did you mean 'llada'\?\)"),
         ("llada", {"step": 3}, r"sampler 'llada' has no setting 'step' \(did you mean 'steps'\?\)"),
         ("first-hitting", {"steps": 3}, r"sampler 'first-hitting' has no setting 'steps'"),
-        ("llada", {"order": "entropy"}, r"sampler 'llada' has no setting 'order'"),
+        ("llada", {"eta": 0.5}, r"sampler 'llada' has no setting 'eta'"),
         ("llada", {"steps": 0}, r"steps must be at least 1, not 0"),
         ("llada", {"steps": 2.5}, r"steps cannot be 2.5; it takes a whole number"),
         ("llada", {"steps": None}, r"steps cannot be None; it takes a whole number"),
@@ -68,8 +92,11 @@ def test_bad_settings_are_one_clear_line(name, settings, message):
         ({"order": "confidense"}, r"unknown order 'confidense' \(did you mean 'confidence'\?\)"),
         ({"count": "quotas"}, r"unknown count 'quotas' \(did you mean 'quota'\?\)"),
         ({"remask": "renoize"}, r"unknown remask 'renoize' \(did you mean 'renoise'\?\)"),
-        ({"count": "threshold", "confidence_threshold": 0.5}, r"count=threshold needs one of the orders"),
-        ({"count": "quota", "remask": "renoise"}, r"remask=renoise goes with count=binomial"),
+        ({"count": "threshold"}, r"count=threshold needs a confidence_threshold"),
+        ({"remask": "p2"}, r"remask=p2 needs one of the orders token-log-confidence"),
+        ({"remask": "p2", "order": "entropy"}, r"remask=p2 needs count=scheduled, not binomial"),
+        ({"remask": "remdm-loop", "t_on": 0.1, "t_off": 0.2}, r"t_off <= t_on"),
+        ({"overlap": 3, "stride": 3}, r"overlap and stride say the same"),
     ],
 )
 def test_a_combination_that_means_nothing_is_refused(settings, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from tzd.sampling import descriptions, settings_of
+from tzd.sampling import descriptions, parts, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,4 +22,7 @@ def run(args: argparse.Namespace) -> int:
     for name, text in known.items():
         settings = " ".join(f"{key}={json.dumps(value)}" for key, value in settings_of(name).items())
         print(f"{name}\n  {text}\n  {settings}")
+    print("\nor a combination of your own (with 'tzd sample', --order, --count, --remask and their settings):")
+    for part, names in parts().items():
+        print(f"  {part:<6}  {' '.join(names)}")
     return 0

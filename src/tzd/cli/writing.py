@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tzd.errors import UserError
 from tzd.printable import printable
-from tzd.sampling import descriptions, settings_of
+from tzd.sampling import all_settings
 
 if TYPE_CHECKING:
     from tzd.api import Model, Sample
@@ -23,17 +23,21 @@ FLAGS = {
     "top_p": "draw among the most probable tokens that hold this share",
     "top_k_tokens": "draw among this many most probable tokens",
     "block_len": "write blocks of this length from left to right",
-    "confidence_threshold": "reveal all that is surer than this at once",
+    "confidence_threshold": "reveal all that is surer than this at once (also --tau)",
     "cfg_scale": "guidance by the prompt; 0 is off",
+    "order": "which blanks come first, for a combination of your own",
+    "count": "how many a step reveals, likewise",
+    "remask": "how written tokens are taken back, likewise",
 }
+SHORT = {"confidence_threshold": "--tau"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `sample` and `infill` have in common."""
     parser.add_argument("--sampler", metavar="NAME", default="ancestral", help="a name; 'tzd samplers' lists them")
-    known = {key: None for name in descriptions() for key in settings_of(name)}
-    for key in known:
+    for key in FLAGS | dict.fromkeys(all_settings()):
         names = [f"--{key.replace('_', '-')}"] if key in FLAGS else []
+        names += [SHORT[key]] if key in SHORT else []
         text = FLAGS.get(key, argparse.SUPPRESS)
         names.append(f"--sampler.{key}")
         parser.add_argument(

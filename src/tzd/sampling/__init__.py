@@ -2,6 +2,7 @@
 
 from tzd.sampling.canvas import Frame
 from tzd.sampling.loop import stream
-from tzd.sampling.presets import Sampler, descriptions, sampler, settings_of
+from tzd.sampling.combination import Sampler, parts
+from tzd.sampling.presets import all_settings, descriptions, sampler, settings_of
 
-__all__ = ["Frame", "Sampler", "descriptions", "sampler", "settings_of", "stream"]
+__all__ = ["Frame", "Sampler", "all_settings", "descriptions", "parts", "sampler", "settings_of", "stream"]

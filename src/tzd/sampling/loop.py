@@ -12,10 +12,12 @@ from tzd.sampling.blocks import Cursor, Plan, make_plan
 from tzd.sampling.canvas import Canvas, Frame, window
 from tzd.sampling.draw import propose
 from tzd.sampling.guide import guided_logits
-from tzd.sampling.keep import COUNTS, SCORE_COUNTS, best, remasked
+from tzd.sampling.keep import COUNTS, Seen, best, by_path, chosen
 from tzd.sampling.moment import Moment
-from tzd.sampling.presets import Sampler
-from tzd.sampling.scores import FREE_ORDERS, score
+from tzd.sampling.combination import Sampler
+from tzd.sampling.remask import JOINT, remasked
+from tzd.sampling.scores import FREE_ORDERS, noise, score
+from tzd.sampling.stability import Stability
 
 
 def stream(
@@ -47,28 +49,38 @@ def stream(
     canvas = Canvas.start(tokens, frozen, denoiser.mask_id, denoiser.vocab_size)
     length = canvas.tokens.shape[1]
     width = min(length, denoiser.seq_len)
-    overlap = sampler.overlap
-    if overlap is None:
-        overlap = denoiser.context_len or denoiser.seq_len // 4
-    if overlap >= width < length:
+    overlap = _overlap(sampler, denoiser)
+    if width < length and not 0 <= overlap < width:
+        if sampler.stride is not None:
+            raise ConfigError(f"stride={sampler.stride} is longer than the denoiser's window of {width}")
         raise ConfigError(f"overlap={overlap} leaves nothing to write in the denoiser's window of {width}")
     blank = canvas.masked if sampler.remask is None else ~canvas.frozen
     plan = make_plan(blank, width, overlap, sampler.block_len, sampler.budget)
     return _frames(denoiser, canvas, plan, width, sampler, seed)
 
 
+def _overlap(sampler: Sampler, denoiser: Denoiser) -> int:
+    """How many written positions precede the first blank of each window but the first."""
+    if sampler.stride is not None:
+        stride = sampler.stride * denoiser.seq_len if isinstance(sampler.stride, float) else sampler.stride
+        return denoiser.seq_len - max(1, round(stride))
+    if sampler.overlap is not None:
+        return sampler.overlap
+    return denoiser.context_len or denoiser.seq_len // 4
+
+
 def _frames(denoiser: Denoiser, canvas: Canvas, plan: Plan, width: int, sampler: Sampler, seed: int) -> Iterator[Frame]:
     nowhere = np.zeros(0, dtype=np.int64)
     yield canvas.frame(nowhere, nowhere)
-    cursor = Cursor(plan, width)
+    cursor, history = Cursor(plan, width), Stability()
     while cursor.active.any():
         canvas.step += 1
         at = _moment(canvas, cursor, seed)
         calls = canvas.nfe
-        rows, columns = _reveal(denoiser, canvas, cursor, at, sampler)
-        if sampler.remask is not None:
-            erased, where = np.nonzero(remasked(at, sampler))
-            canvas.erase(erased, where + cursor.begin[erased])
+        rows, columns, erased = _step(denoiser, canvas, cursor, at, sampler, history)
+        if erased is not None:
+            taken, where = np.nonzero(erased)
+            canvas.erase(taken, where + cursor.begin[taken])
         if canvas.nfe > calls:
             yield canvas.frame(rows, columns)
         filled = at.left == np.bincount(rows, minlength=len(at.left))
@@ -79,29 +91,27 @@ def _moment(canvas: Canvas, cursor: Cursor, seed: int) -> Moment:
     width = cursor.block.shape[1]
     masked = window(canvas.masked, cursor.begin, width)
     frozen = window(canvas.frozen, cursor.begin, width)
+    confidence = window(canvas.confidence, cursor.begin, width)
     blank = masked & cursor.block
     written = cursor.block & ~(masked | frozen)
     left = blank.sum(axis=1)
-    return Moment(seed, canvas.step, blank, written, left, cursor.blanks, cursor.index, cursor.steps)
+    return Moment(seed, canvas.step, blank, written, confidence, left, cursor.blanks, cursor.index, cursor.steps)
 
 
-def _reveal(
-    denoiser: Denoiser, canvas: Canvas, cursor: Cursor, at: Moment, sampler: Sampler
-) -> tuple[np.ndarray, np.ndarray]:
-    """Makes one step's choice and writes it. Returns rows and columns of the canvas, (N,) each."""
-    # What can be decided without logits is, so that the denoiser is asked for no more than is needed.
-    count = COUNTS[sampler.count](at, sampler) if sampler.count in COUNTS else None
-    scores = FREE_ORDERS[sampler.order](at) if sampler.order in FREE_ORDERS else None
-    chosen = None
-    if count is None:
-        ask = at.blank
-    elif scores is None:
-        ask = at.blank & (count > 0)[:, None]
-    else:
-        ask = chosen = best(scores, count, at.blank)
+def _step(
+    denoiser: Denoiser, canvas: Canvas, cursor: Cursor, at: Moment, sampler: Sampler, history: Stability
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Makes one step's choice and writes it.
+
+    Returns:
+        Rows and columns of the canvas that were written, (N,) each; and what is to be taken back, (B, W) bool, if
+        anything ever is.
+    """
+    erased = None if sampler.remask in (None, JOINT) else remasked(at, sampler)
+    ask, count, scores = _ask(at, sampler)
     rows, columns = np.nonzero(ask)
     if not rows.size:
-        return rows, columns
+        return rows, columns, erased
 
     width = at.blank.shape[1]
     tokens = window(canvas.tokens, cursor.begin, width)
@@ -117,13 +127,36 @@ def _reveal(
         top_p=sampler.top_p,
         top_k_tokens=sampler.top_k_tokens,
     )
-    if chosen is None:
+    if scores is None:
         scores = np.zeros(ask.shape)
         scores[rows, columns] = score(sampler.order, denoiser.xp, candidates)
-        if count is None:
-            count = SCORE_COUNTS[sampler.count](scores, at, sampler)
-        chosen = best(scores, count, ask)
-    keep = chosen[rows, columns] & (candidates.tokens != denoiser.mask_id)  # the latter can only be with `legacy`
+    seen = Seen(denoiser.xp, candidates, rows, columns, scores + noise(at, sampler), ask, history)
+    if sampler.remask == JOINT:
+        visible = by_path(seen, at, sampler)
+        keep, erased = visible & at.blank, at.written & ~visible
+    else:
+        keep = chosen(seen, count, at, sampler)
+    keep = keep[rows, columns] & (candidates.tokens != denoiser.mask_id)  # the latter can only be with `legacy`
     rows, columns = rows[keep], columns[keep] + cursor.begin[rows[keep]]
     canvas.write(rows, columns, candidates.tokens[keep], candidates.probability[keep])
-    return rows, columns
+    return rows, columns, erased
+
+
+def _ask(at: Moment, sampler: Sampler) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """What can be decided without logits is, so that the denoiser is asked for no more than is needed.
+
+    Returns:
+        (B, W) bool, where logits are wanted; (B,) how many blanks are filled, and (B, W) their scores, where no logits
+        are needed to tell.
+    """
+    if sampler.remask == JOINT:
+        return at.blank | at.written, None, None
+    count = COUNTS[sampler.count](at, sampler) if sampler.count in COUNTS else None
+    scores = FREE_ORDERS[sampler.order](at) if sampler.order in FREE_ORDERS else None
+    if count is None:
+        return at.blank, None, scores
+    if sampler.remask is not None:  # nothing may be left when the steps are over
+        count = np.where(at.last, at.left, count)
+    if scores is None:
+        return at.blank & (count > 0)[:, None], count, None
+    return best(scores, count, at.blank), count, scores

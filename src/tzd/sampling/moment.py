@@ -19,6 +19,7 @@ class Moment:
         step: number of the step, counted over the whole sample.
         blank: (B, W) bool, blanks of the row's block; none where the row is finished.
         written: (B, W) bool, positions of the block that are written and not frozen.
+        confidence: (B, W) float32, the probability of each written token when it was written.
         left: (B,) number of blanks.
         blanks: (B,) number of blanks before the block's first step.
         index: (B,) steps made in the block.
@@ -29,6 +30,7 @@ class Moment:
     step: int
     blank: np.ndarray
     written: np.ndarray
+    confidence: np.ndarray
     left: np.ndarray
     blanks: np.ndarray
     index: np.ndarray
@@ -41,6 +43,16 @@ class Moment:
     def position_draws(self) -> np.ndarray:
         """(B, W) float64 in [0, 1), for what happens to a position: its rank, being revealed or taken back."""
         return uniforms(self.seed, "position", self.step, *self.blank.shape)
+
+    @cached_property
+    def order_draws(self) -> np.ndarray:
+        """(B, W) float64 in [0, 1), for noise on the scores."""
+        return uniforms(self.seed, "order", self.step, *self.blank.shape)
+
+    @property
+    def last(self) -> np.ndarray:
+        """(B,) bool, whether this is the block's last step."""
+        return self.index + 1 >= self.steps
 
     @cached_property
     def token_draws(self) -> np.ndarray:

@@ -1,20 +1,26 @@
 """Score: which blanks come first.
 
 A score that needs no logits lets the head run at the chosen positions alone. The others read the denoiser's
-distribution as it is: after guidance and bans, before temperature, top-k and top-p. `token-confidence` looks at
-the token that was drawn, and so prefers positions where a likely token happened to be drawn: a hidden lowering of
-the temperature. It is here because LLaDA and SMDM are defined by it.
+distribution as it is: after guidance and bans, before temperature, top-k and top-p. `token-confidence` and its
+logarithm look at the token that was drawn, and so prefer positions where a likely token happened to be drawn: a hidden
+lowering of the temperature. They are here because LLaDA, SMDM, MaskGIT and P2 are defined by them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tzd.arrays import Array, Arrays
 from tzd.sampling.draw import Candidates
 from tzd.sampling.moment import Moment
+
+if TYPE_CHECKING:
+    from tzd.sampling.combination import Sampler
+
+_SMALLEST = 1e-300  # its logarithm is finite
 
 
 def random(at: Moment) -> np.ndarray:
@@ -43,19 +49,42 @@ def entropy(xp: Arrays, candidates: Candidates) -> Array:
     return -xp.entropy(candidates.probabilities)
 
 
+def log_confidence(xp: Arrays, candidates: Candidates) -> Array:
+    """The log of the largest probability."""
+    return xp.log(xp.max(candidates.probabilities))
+
+
 # Orders that need no logits: moment -> (B, W) float64, read at the blanks.
 FREE_ORDERS: dict[str, Callable[[Moment], np.ndarray]] = {"random": random, "left-to-right": left_to_right}
 # Orders that read the distribution on the engine: candidates of N blanks -> (N,).
 ORDERS: dict[str, Callable[[Arrays, Candidates], Array]] = {
     "confidence": confidence,
+    "log-confidence": log_confidence,
     "margin": margin,
     "entropy": entropy,
 }
-TOKEN_ORDER = "token-confidence"
+# Orders that read the probability of the token that was drawn: (N,) -> (N,), on the host.
+TOKEN_ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "token-confidence": lambda probability: probability,
+    "token-log-confidence": lambda probability: np.log(np.maximum(probability, _SMALLEST)),
+}
 
 
 def score(order: str, xp: Arrays, candidates: Candidates) -> np.ndarray:
     """The scores of N blanks by an order that needs logits. Returns (N,) float."""
-    if order == TOKEN_ORDER:
-        return candidates.probability
+    if order in TOKEN_ORDERS:
+        return TOKEN_ORDERS[order](candidates.probability)
     return xp.to_numpy(ORDERS[order](xp, candidates))
+
+
+def noise(at: Moment, sampler: Sampler) -> np.ndarray | float:
+    """What `order_temperature` adds to the scores, (B, W): Gumbel noise, with annealing less from step to step.
+
+    The largest k of score + temperature · Gumbel are k draws without replacement from softmax(score / temperature):
+    Dream's `alg_temp`, MaskGIT's `choice_temperature`.
+    """
+    if not sampler.order_temperature:
+        return 0.0
+    gumbel = -np.log(-np.log(np.maximum(at.order_draws, _SMALLEST)))
+    rest = 1 - (at.index + 1) / at.steps if sampler.order_annealing else np.ones(len(at.index))
+    return sampler.order_temperature * rest[:, None] * gumbel

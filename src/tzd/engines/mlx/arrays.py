@@ -7,6 +7,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+_TINY = float(np.finfo(np.float32).tiny)
+
 
 class MlxArrays:
     """The functions that candidates and scores call, on MLX's default device.
@@ -29,6 +31,12 @@ class MlxArrays:
     def log_probability(self, logits: mx.array, index: mx.array) -> mx.array:
         chosen = mx.take_along_axis(logits, index[:, None], axis=-1)[:, 0]
         return chosen - mx.logsumexp(logits, axis=-1)
+
+    def log(self, x: mx.array) -> mx.array:
+        return mx.log(mx.maximum(x, _TINY))
+
+    def rows(self, x: mx.array, index: mx.array) -> mx.array:
+        return x[index]
 
     def where(self, condition: mx.array, a: Any, b: Any) -> mx.array:
         return mx.where(condition, a, b)

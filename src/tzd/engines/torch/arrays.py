@@ -35,6 +35,12 @@ class TorchArrays:
     def log_probability(self, logits: Tensor, index: Tensor) -> Tensor:
         return -F.cross_entropy(logits, index, reduction="none")
 
+    def log(self, x: Tensor) -> Tensor:
+        return x.clamp_min(torch.finfo(x.dtype).tiny).log()
+
+    def rows(self, x: Tensor, index: Tensor) -> Tensor:
+        return x[index]
+
     def where(self, condition: Tensor, a: Any, b: Any) -> Tensor:
         return torch.where(condition, a, b)
 
