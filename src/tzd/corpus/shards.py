@@ -141,8 +141,6 @@ class ShardedTokens:
     start: int
     stop: int
 
-    ndim = 1
-
     @property
     def shape(self) -> tuple[int]:
         """(N,)."""

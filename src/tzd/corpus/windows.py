@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from tzd.errors import CorpusError
 from tzd.randomness import permutation, uniforms
+
+
+class TokenRow(Protocol):
+    """(N,) tokens, in memory, memory-mapped, or in several files; int indices of any shape give that shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N,)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class Batch(NamedTuple):
@@ -33,12 +46,12 @@ class Windows:
     within an epoch hardly a token is seen twice.
 
     Attributes:
-        tokens: (N,) int, in memory or memory-mapped.
+        tokens: (N,) int.
         length: tokens of a window, L.
         seed: of the order.
     """
 
-    tokens: np.ndarray
+    tokens: TokenRow
     length: int
     seed: int
 
@@ -80,7 +93,7 @@ def _epoch_starts(seed: int, epoch: int, starts: int, length: int) -> np.ndarray
     return (offset + order * length) % starts
 
 
-def evaluation_windows(tokens: np.ndarray, length: int, limit: int = 0) -> list[np.ndarray]:
+def evaluation_windows(tokens: TokenRow, length: int, limit: int = 0) -> list[np.ndarray]:
     """Windows that count every token exactly once, in the order of the text.
 
     Args:
@@ -97,16 +110,17 @@ def evaluation_windows(tokens: np.ndarray, length: int, limit: int = 0) -> list[
     """
     _check(tokens, length)
     whole = len(tokens) // length
-    windows = tokens[: whole * length].reshape(whole, length)
-    tail = tokens[whole * length :].reshape(1, -1)
+    starts = np.arange(whole) * length
+    tail = np.arange(whole * length, len(tokens)).reshape(1, -1)
     if limit and whole:
         count = min(limit, whole)
-        windows, tail = windows[(2 * np.arange(count) + 1) * whole // (2 * count)], tail[:, :0]
-    return [part.astype(np.int32) for part in (windows, tail) if part.size]
+        starts, tail = starts[(2 * np.arange(count) + 1) * whole // (2 * count)], tail[:, :0]
+    places = (starts[:, None] + np.arange(length), tail)
+    return [np.asarray(tokens[part]).astype(np.int32) for part in places if part.size]
 
 
-def _check(tokens: np.ndarray, length: int) -> None:
-    if np.ndim(tokens) != 1 or len(tokens) < 1:
-        raise CorpusError(f"windows are cut from one row of tokens, not from an array of shape {np.shape(tokens)}")
+def _check(tokens: TokenRow, length: int) -> None:
+    if len(tokens.shape) != 1 or not tokens.shape[0]:
+        raise CorpusError(f"windows are cut from one row of tokens, not from an array of shape {tokens.shape}")
     if length < 1:
         raise CorpusError(f"a window needs a length of at least 1, not {length} (data.block_size)")
