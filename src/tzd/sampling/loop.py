@@ -10,11 +10,11 @@ from tzd.diffusion.denoiser import Denoiser
 from tzd.errors import ConfigError
 from tzd.sampling.blocks import Cursor, Plan, make_plan
 from tzd.sampling.canvas import Canvas, Frame, window
+from tzd.sampling.combination import Sampler
 from tzd.sampling.draw import propose
 from tzd.sampling.guide import guided_logits
 from tzd.sampling.keep import COUNTS, Seen, best, by_path, chosen
 from tzd.sampling.moment import Moment
-from tzd.sampling.combination import Sampler
 from tzd.sampling.remask import JOINT, remasked
 from tzd.sampling.scores import FREE_ORDERS, noise, score
 from tzd.sampling.stability import Stability

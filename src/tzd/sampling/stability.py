@@ -10,8 +10,8 @@ from tzd.arrays import Array
 from tzd.sampling.moment import Moment
 
 if TYPE_CHECKING:
-    from tzd.sampling.keep import Seen
     from tzd.sampling.combination import Sampler
+    from tzd.sampling.keep import Seen
 
 
 class Stability:
