@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TzdError(Exception):
@@ -46,6 +47,10 @@ class InterruptedRunError(TzdError):
         super().__init__(message)
         self.exit_code = 128 + signal
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between processes."""
+        return type(self), (str(self), self.exit_code - 128)
+
 
 class MissingExtraError(TzdError):
     """An optional dependency that is not installed."""
@@ -54,6 +59,11 @@ class MissingExtraError(TzdError):
         super().__init__(
             f"{what} needs the extra '{extra}': uv sync --extra {extra} (or pip install 'tinyzero-diffusion[{extra}]')"
         )
+        self._given = (what, extra)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between processes."""
+        return type(self), self._given
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -7,8 +7,10 @@ before them.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,16 +19,17 @@ from hydra import initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from tzd.config import RunConfig, run_config
+from tzd.config import MODEL_CONFIGS, RunConfig, run_config
 from tzd.config.smdm import SIZES
 from tzd.configs import arithmetic
 from tzd.configs.messages import one_line
-from tzd.errors import ConfigError, UserError
+from tzd.errors import ConfigError, TzdError
 from tzd.mapping import to_mapping
 from tzd.sampling import descriptions, sampler, settings_of
 
@@ -50,21 +53,36 @@ def compose(
     """The run that a list of overrides describes.
 
     Args:
-        overrides: Hydra's: "model=tiny", "model.n_layer=6", "+experiment=demo".
+        overrides: Hydra's: "model=tiny", "model.n_layer=6", "experiment=demo".
         config_name: the primary configuration, a YAML file without its ending.
         folders: searched before the package's own presets, in this order; those that are missing are passed over.
 
     Raises:
         ConfigError: an unknown group, option or setting, or a value that cannot be used.
     """
+    for override in overrides:
+        if override.lstrip("+~").startswith(("hydra.", "hydra/")):
+            raise ConfigError(f"{override}: Hydra's own settings are for sweeps: add --multirun, or leave it out")
     with _composer(folders):
-        return _checked(_compose(overrides, config_name))
+        config, hydra = _compose(overrides, config_name)
+        return _checked(config, hydra)
 
 
 def as_yaml(overrides: Sequence[str], *, config_name: str = "config", folders: Sequence[Path] = (LOCAL,)) -> str:
     """What `compose` reads, as YAML before interpolations are resolved."""
     with _composer(folders):
-        return OmegaConf.to_yaml(_compose(overrides, config_name))
+        return OmegaConf.to_yaml(_compose(overrides, config_name)[0])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run of a sweep, as a launcher calls it, in this process or another."""
+
+    job: Callable[[RunConfig], Any]
+
+    def __call__(self, config: DictConfig) -> Any:
+        arithmetic.register()  # another process knows nothing of it yet
+        return self.job(_checked(config, HydraConfig.get()))
 
 
 def sweep(
@@ -76,13 +94,18 @@ def sweep(
 ) -> None:
     """Runs `job` on every combination of comma-separated overrides, with Hydra's sweeper and launcher.
 
+    Args:
+        overrides: as of `compose`, and settings of Hydra's own ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2").
+        job: what is run; other processes get a pickled copy of it.
+        config_name: as of `compose`.
+        folders: as of `compose`.
+
     Raises:
+        MissingExtraError: the launcher is not installed.
         ConfigError: as `compose`; and what a job raises, after the jobs of its batch.
     """
     with _composer(folders):
-        GlobalHydra.instance().hydra.multirun(
-            config_name, lambda config: job(_checked(config)), [*overrides, "hydra.mode=MULTIRUN"]
-        )
+        GlobalHydra.instance().hydra.multirun(config_name, _Job(job), [*overrides, "hydra.mode=MULTIRUN"])
 
 
 def options(folders: Sequence[Path] = (LOCAL,)) -> dict[str, list[str]]:
@@ -95,23 +118,44 @@ def options(folders: Sequence[Path] = (LOCAL,)) -> dict[str, list[str]]:
         }
 
 
-def _compose(overrides: Sequence[str], config_name: str) -> DictConfig:
+def _compose(overrides: Sequence[str], config_name: str) -> tuple[DictConfig, DictConfig]:
+    """The run's configuration, and Hydra's own."""
     for group, _, value in (override.partition("=") for override in overrides):
         if group in GROUPS and value.startswith("["):  # Hydra would take them all, and the last would undo the others
             several = "; for several loggers set logger.kind" if group == "logger" else ""
             raise ConfigError(f"{group}={value}: {group} takes one preset{several}")
     try:
-        return hydra_compose(config_name, list(overrides))
+        config = hydra_compose(config_name, list(overrides), return_hydra_config=True)
+        return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), config.hydra
     except (ValueError, TypeError, AssertionError) as error:  # what Hydra has no error of its own for
         raise ConfigError(f"these settings cannot be composed: {error}") from error
 
 
-def _checked(config: DictConfig) -> RunConfig:
-    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+def _checked(config: DictConfig, hydra: DictConfig) -> RunConfig:
+    preset = hydra.runtime.choices.get("model")
+    values = typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    if preset is not None:
+        values["model"] = _without_foreign(values.get("model"), preset)
     run = run_config(values)
     settings = dict(run.sampler)
     sampler(settings.pop("name", None), **settings)  # says now what it would say at the first validation
     return run
+
+
+def _without_foreign(model: Any, preset: str) -> Any:
+    """The group `model` without what its preset says for another model type than the one that was then chosen.
+
+    So `model.model_type` alone switches the architecture. What was set beside the preset stays, and is refused if the
+    model type has no such setting.
+    """
+    chosen = model.get("model_type") if isinstance(model, dict) else None
+    ours = hydra_compose(f"model/{preset}").model
+    if chosen not in MODEL_CONFIGS or chosen == ours.get("model_type"):
+        return model
+    ours = OmegaConf.to_container(ours, resolve=False)
+    has = {name: {field.name for field in fields(typing.cast(Any, cls))} for name, cls in MODEL_CONFIGS.items()}
+    foreign = set().union(*has.values()) - has[chosen]
+    return {key: value for key, value in model.items() if key not in foreign or value != ours.get(key)}
 
 
 @contextmanager
@@ -124,7 +168,7 @@ def _composer(folders: Sequence[Path]) -> Iterator[None]:
     try:
         with initialize_config_module("tzd.configs", job_name="tzd", version_base="1.3"):
             yield
-    except UserError:
+    except TzdError:
         raise
     except Exception as error:
         raise one_line(error) from error
