@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,8 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from tzd.config import RunConfig
-from tzd.corpus import Batch, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
+from tzd.corpus import SPLITS, Batch, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
+from tzd.corpus.chat import TEMPLATE_FILES, ChatTemplate, PairTokenizer, read_template
+from tzd.corpus.conversations import open_pairs
+from tzd.corpus.pairs import tokenize
 from tzd.errors import CorpusError
+from tzd.hub import repository
+from tzd.mapping import require
 
 
 class Examples(Protocol):
@@ -95,5 +101,50 @@ def _test_windows(tokens: np.ndarray, config: RunConfig) -> tuple[np.ndarray, ..
     return tuple(evaluation_windows(tokens, config.data.block_size, config.training.val_windows))
 
 
+def _open_pairs(config: RunConfig, progress: bool) -> TrainingData:
+    """Prompts and answers."""
+    settings, context = config.data, config.objective.context_len
+    require(not context, f"objective.context_len={context} is for texts; what data=pairs never masks are the prompts")
+    pairs = open_pairs(settings, progress=progress)
+    tokenizer = PairTokenizer(make_tokenizer(config.tokenizer, pairs), _chat_template(config))
+    train, validation, test = (
+        tokenize(
+            pairs.splits[split], tokenizer, settings.block_size, drop=settings.too_long == "drop", seed=config.seed
+        )
+        for split in SPLITS
+    )
+    dropped = train.dropped + validation.dropped + test.dropped
+    if dropped:
+        said = sum(map(len, pairs.splits.values()))
+        print(f"{dropped:,} of {said:,} pairs are left out: longer than data.block_size", file=sys.stderr)
+    if not train.per_epoch or not validation.per_epoch:
+        raise CorpusError(f"no pair is left to train or to validate on: raise data.block_size={settings.block_size}")
+    limit = config.training.val_windows
+    held_out = validation.evaluation(limit)
+    return TrainingData(
+        name=settings.name,
+        sha256=pairs.sha256,
+        tokenizer=tokenizer,
+        examples=train,
+        validation=(held_out,),
+        test=(test.evaluation(limit),) if test.per_epoch else (),
+        characters_per_token=validation.characters_per_token,
+        prompt=held_out.tokens[0, : int(held_out.maskable[0].argmax())],
+    )
+
+
+def _chat_template(config: RunConfig) -> ChatTemplate | None:
+    """The template that comes with the tokenizer, if there is one and it is wanted."""
+    name, wanted = config.tokenizer.pretrained_model_name_or_path, config.data.chat_template
+    if wanted is False:
+        return None
+    template = read_template(repository(name, files=TEMPLATE_FILES)) if name is not None else None
+    require(
+        template is not None or wanted is not True,
+        f"data.chat_template=true, but the tokenizer '{name or config.tokenizer.name}' has none",
+    )
+    return template
+
+
 # What is no text cut into windows, by `data.name`.
-OPENERS: dict[str, Callable[[RunConfig, bool], TrainingData]] = {}
+OPENERS: dict[str, Callable[[RunConfig, bool], TrainingData]] = {"pairs": _open_pairs}

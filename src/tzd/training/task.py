@@ -15,7 +15,7 @@ from tzd.diffusion.denoiser import Denoiser
 from tzd.diffusion.likelihood import Nelbo, nelbo, scored
 from tzd.diffusion.objective import Noised, Objective
 from tzd.errors import ConfigError
-from tzd.mapping import to_mapping
+from tzd.mapping import require, to_mapping
 from tzd.training.data import TrainingData, open_data
 from tzd.version import VERSION
 
@@ -177,4 +177,8 @@ def make_task(
     objective = Objective(config.objective)
     data = open_data(config, progress=progress)
     model = architecture or config.model.architecture(data.tokenizer.vocab_size, data.tokenizer.mask_id)
+    require(
+        not (model.time_steps and config.data.name == "pairs"),
+        "data=pairs needs a denoiser that is not told the time: set model.time_steps=0",
+    )
     return Task(config=config, data=data, model=model, objective=objective, world=world)
