@@ -20,7 +20,7 @@ from benchmarks.sizes import FLOP_PER_TOKEN, HEADS, LAYERS, LENGTH, PARAMETERS, 
 from benchmarks.training import PLAIN, PRODUCTS, summary
 from benchmarks.turns import Worker, in_turns
 
-from tzd.config import RunConfig
+from tzd.config import RunConfig, TinyConfig
 from tzd.engines import engine_module
 from tzd.engines.torch.tiny import Tiny
 
@@ -75,7 +75,8 @@ def test_neither_the_plain_sampler_nor_who_starts_it_imports_our_engine() -> Non
 
 
 def test_the_sizes_are_those_of_the_defaults() -> None:
-    default = RunConfig().model
+    default = RunConfig().model.architecture(VOCABULARY)
+    assert isinstance(default, TinyConfig)
     assert (default.n_layer, default.n_head, default.n_embd, default.block_size) == (LAYERS, HEADS, WIDTH, LENGTH)
     with torch.device("meta"):
         assert sum(p.numel() for p in Tiny(CONFIG).parameters()) == PARAMETERS

@@ -5,6 +5,7 @@ is imported to do either. Every message names the setting as a user would write 
 """
 
 from tzd.config.architecture import Architecture
+from tzd.config.litgpt import LitgptConfig
 from tzd.config.model import MODEL_CONFIGS, model_config
 from tzd.config.run import (
     LR_SCHEDULES,
@@ -27,6 +28,7 @@ __all__ = [
     "Architecture",
     "DataSettings",
     "EngineSettings",
+    "LitgptConfig",
     "LoggerSettings",
     "ModelSettings",
     "ObjectiveSettings",

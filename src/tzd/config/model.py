@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tzd.config.architecture import Architecture
+from tzd.config.litgpt import LitgptConfig
 from tzd.config.smdm import SmdmConfig
 from tzd.config.tiny import TinyConfig
 from tzd.errors import nearest
 from tzd.mapping import from_mapping, require
 
-MODEL_CONFIGS: dict[str, type[Architecture]] = {"tiny": TinyConfig, "smdm": SmdmConfig}
+MODEL_CONFIGS: dict[str, type[Architecture]] = {"tiny": TinyConfig, "smdm": SmdmConfig, "litgpt": LitgptConfig}
 
 
 def model_config(values: Mapping[str, Any], where: str = "model") -> Architecture:

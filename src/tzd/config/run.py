@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, cast
 
 from tzd.config.architecture import Architecture
+from tzd.config.litgpt_library import overridden
 from tzd.config.model import MODEL_CONFIGS, model_config
 from tzd.errors import nearest
 from tzd.mapping import from_mapping, require
@@ -30,18 +32,24 @@ class ModelSettings:
         generation_num_steps: their number of steps; the sampler's own if None.
         test_temperatures: temperatures of the texts that a finished run writes.
         sampling_repo: "llada" or "smdm" draws them by that system's rule; None leaves it to the group `sampler`.
+        config_name: for `litgpt`: a model of LitGPT's registry, whose architecture is that of the new one but for what
+            is set beside it.
+        litgpt: for `litgpt`: further fields of `LitgptConfig`, those that have no key here.
+        pretrained_model_name: for `litgpt`: the model whose weights are trained on, by its name on the hub.
+        checkpoint_dir: for `litgpt`: the folder into which `litgpt download` has put it; without a
+            `pretrained_model_name` that of the weights themselves.
     """
 
     name: str = "tiny"
     model_type: str = "tiny"
-    n_layer: int = 6
-    n_head: int = 6
-    n_embd: int = 384
+    n_layer: int | None = None
+    n_head: int | None = None
+    n_embd: int | None = None
     block_size: int = 256
     intermediate_size: int | None = None
     dropout: float = 0.0
-    norm_eps: float = 1e-5
-    rope_base: float = 10000.0
+    norm_eps: float | None = None
+    rope_base: float | None = None
     time_steps: int = 0
     n_query_groups: int | None = None
     bias: bool | None = None
@@ -52,6 +60,11 @@ class ModelSettings:
     parallel_residual: bool | None = None
     shared_attention_norm: bool | None = None
     padding_multiple: int | None = None
+    shift_logits: bool | None = None
+    config_name: str | None = None
+    litgpt: dict[str, Any] = field(default_factory=dict)
+    pretrained_model_name: str | None = None
+    checkpoint_dir: str | None = None
     lr: float = 5e-3
     val_temperatures: tuple[float, ...] | None = None
     test_temperatures: tuple[float, ...] = (0.5, 0.7, 1.0)
@@ -66,6 +79,16 @@ class ModelSettings:
         require(
             self.sampling_repo in (None, "llada", "smdm"),
             f"model.sampling_repo must be llada, smdm or null, not '{self.sampling_repo}'",
+        )
+        for name in ("config_name", "litgpt", "pretrained_model_name", "checkpoint_dir"):
+            value = getattr(self, name)
+            require(not value or self.model_type == "litgpt", f"model.{name}={value} needs model.model_type=litgpt")
+        for name in self.litgpt:
+            require(name not in ("vocab_size", "mask_id"), f"model.litgpt.{name}: the tokenizer says it; leave it out")
+            require(not hasattr(self, name), f"model.litgpt.{name} has a key of its own: set model.{name}")
+        require(
+            self.config_name is None or self.pretrained is None,
+            f"model.config_name={self.config_name}: the architecture of given weights is theirs; leave it out",
         )
         self.architecture(vocab_size=2)  # says now what it would say after the corpus is read
 
@@ -85,7 +108,17 @@ class ModelSettings:
                     f"model.{key}={value}: model_type={self.model_type} has no such setting;"
                     f" leave it out, or set model.model_type={owners[0]}",
                 )
+        if self.model_type == "litgpt":
+            values = overridden(self.config_name, {**values, **self.litgpt}, self.block_size)
         return model_config(values)
+
+    @property
+    def pretrained(self) -> Path | None:
+        """The folder of LitGPT's weights that training begins with, if any: where `litgpt download` puts them."""
+        if self.pretrained_model_name is None:
+            return None if self.checkpoint_dir is None else Path(self.checkpoint_dir)
+        folder, name = Path(self.checkpoint_dir or "checkpoints"), Path(self.pretrained_model_name)
+        return folder if folder.parts[-len(name.parts) :] == name.parts else folder / name
 
 
 @dataclass(frozen=True)
@@ -93,8 +126,8 @@ class DataSettings:
     """Hydra group `data`: the corpus and its windows.
 
     Attributes:
-        name: a named corpus: shakespeare, pydocs, text, text8, markov.
-        path: for `text`: a file, several (separated by commas), a folder or a glob.
+        name: a named corpus (shakespeare, pydocs, text, text8, markov), pairs, shards or stream.
+        path: for `text`: a file, several (separated by commas), a folder or a glob; for `shards`: their folder.
         data_dir: folder in which corpora are looked for first.
         batch_size: windows per process and forward pass.
         block_size: window length, in tokens.
@@ -109,6 +142,10 @@ class DataSettings:
         chat_template: for `pairs`: whether prompts are written by the tokenizer's chat template: true, false, or
             "auto": where there is one.
         too_long: for `pairs`: what is done about pairs that no window holds: error, or drop (it says how many).
+        column: for `stream`: the column that holds a document.
+        shuffle_buffer: for `stream`: documents among which the next one is drawn; 0 keeps the dataset's order.
+        held_out_documents: for `stream`: documents to validate on, and as many to test on: the first of the dataset's
+            splits of these names, or else of all.
     """
 
     name: str = "shakespeare"
@@ -124,6 +161,9 @@ class DataSettings:
     messages_key: str = "messages"
     chat_template: bool | str = "auto"
     too_long: str = "error"
+    column: str = "text"
+    shuffle_buffer: int = 1000
+    held_out_documents: int = 1000
 
     def __post_init__(self) -> None:
         require(
@@ -134,6 +174,10 @@ class DataSettings:
         require(self.batch_size >= 1, f"data.batch_size must be at least 1, not {self.batch_size}")
         require(self.block_size >= 1, f"data.block_size must be at least 1, not {self.block_size}")
         require(self.num_workers >= 0, f"data.num_workers must not be negative, not {self.num_workers}")
+        require(self.shuffle_buffer >= 0, f"data.shuffle_buffer must not be negative, not {self.shuffle_buffer}")
+        require(
+            self.held_out_documents >= 1, f"data.held_out_documents must be at least 1, not {self.held_out_documents}"
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +185,7 @@ class TokenizerSettings:
     """Hydra group `tokenizer`.
 
     Attributes:
-        name: ascii, char, byte, bpe or hf.
+        name: ascii, char, byte, bpe, hf, or corpus: that of the folder of shards.
         vocab_size: for `bpe`: number of tokens to train.
         pretrained_model_name_or_path: for `hf`: a name on the hub or a local folder.
     """
