@@ -19,6 +19,7 @@ __version__ = version.VERSION
 __all__ = [
     "Model",
     "Sample",
+    "answers_nelbo",
     "convert",
     "from_function",
     "infill",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from tzd.api import (
         Model,
         Sample,
+        answers_nelbo,
         convert,
         from_function,
         infill,

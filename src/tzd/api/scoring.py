@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tzd.api.model import Model
 from tzd.api.numbers import whole
 from tzd.corpus import evaluation_windows
+from tzd.corpus.chat import Message, PairTokenizer, user_says
+from tzd.corpus.conversations import Pair
+from tzd.corpus.pairs import tokenize
 from tzd.diffusion import likelihood
+from tzd.errors import UserError
 
 
 def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, seed: int = 0) -> likelihood.Nelbo:
@@ -37,6 +43,35 @@ def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, see
         characters = sum(len(model.decode(row)) for row in scored)
     seed = whole("seed", seed, 0)
     return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters)
+
+
+def answers_nelbo(
+    model: Model, pairs: Sequence[tuple[str | Sequence[Message], str]], *, draws: int = 8, seed: int = 0
+) -> likelihood.Nelbo:
+    """An upper bound on −log p(answer | prompt), for a model that was trained on such (`data=pairs`).
+
+    A token is one of an answer, or the end-of-text token behind it; what pads the rest of the window is neither scored
+    nor shown to the model, to which it would tell the answer's length. Prompts are written as in training.
+
+    Args:
+        model: what `load` returned.
+        pairs: (prompt, answer); a prompt may be a conversation, a list of messages with "role" and "content".
+        draws: masks per answer.
+        seed: fixes the masks.
+
+    Raises:
+        UserError: the model was not trained on prompts and answers, or a pair is longer than its window.
+    """
+    if not isinstance(model.tokenizer, PairTokenizer):
+        raise UserError("this model was not trained on prompts and answers (data=pairs): it cannot end an answer")
+    given = [
+        Pair(user_says(prompt) if isinstance(prompt, str) else prompt, answer, f"pair {number}")
+        for number, (prompt, answer) in enumerate(pairs)
+    ]
+    rows = tokenize(given, model.tokenizer, model.denoiser.seq_len)
+    groups = [rows.evaluation()] if given else []
+    seed = whole("seed", seed, 0)
+    return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=rows.characters)
 
 
 def log_likelihood(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tzd.api.model import Model
 from tzd.api.numbers import whole
+from tzd.corpus.chat import Message, PairTokenizer, user_says
 from tzd.errors import UserError
 from tzd.sampling import Frame, descriptions
 from tzd.sampling import sampler as make_sampler
 from tzd.sampling import stream as stream_canvas
 
-Prompt = str | Sequence[str] | Sequence[Sequence[int]] | np.ndarray
+Prompt = str | Sequence[str] | Sequence[Message] | Sequence[Sequence[int]] | np.ndarray
+_LENGTH = 256  # new tokens, where nothing says how many
 
 
 @dataclass(frozen=True)
@@ -23,44 +26,52 @@ class Sample:
     """What a sampler wrote.
 
     Attributes:
-        text: one text per row, the prompt included; empty for a model without a tokenizer.
+        text: one text per row, the prompt included; empty for a model without a tokenizer. Where the model has learnt
+            to end its answers (`data=pairs`), it ends there.
         tokens: (B, P + length) int32.
         nfe: denoiser calls that it took; guidance counts two.
+        answers: likewise without what was given before the first blank.
     """
 
     text: list[str]
     tokens: np.ndarray
     nfe: int
+    answers: list[str] = field(default_factory=list)
 
 
 def stream(
     model: Model,
     *,
-    length: int = 256,
+    length: int | None = None,
     prompt: Prompt = "",
     sampler: str = "ancestral",
     batch_size: int = 1,
     seed: int = 0,
+    chat: bool | None = None,
     **settings: Any,
 ) -> Iterator[Frame]:
     """Denoises, one `Frame` per step.
 
     Args:
         model: what `load` returned.
-        length: number of new tokens per row; beyond the model's window the text is written in connected windows.
+        length: number of new tokens per row; beyond the model's window the text is written in connected windows. 256 if
+            None; for a model that was trained on prompts and answers, what the prompt leaves of its window.
         prompt: what each row begins with: a text, a list of texts of equal length, or (B, P) tokens, an array or
-            nested lists.
+            nested lists; or a conversation, a list of messages with "role" and "content", which is to be answered.
         sampler: a name; see `samplers`.
         batch_size: rows, where the prompt does not say.
         seed: of every draw.
+        chat: whether a prompt is written by the tokenizer's chat template: True, False, or None: as the model was
+            trained.
         settings: the sampler's own, such as `steps`, `temperature`, `block_len`.
 
     Raises:
         UserError: a setting that the sampler does not have, a value out of its range, or an impossible prompt.
     """
     rule = make_sampler(sampler, **settings)
-    rows = _prompt_rows(model, prompt, whole("batch_size", batch_size, 1))
-    blank = np.full((len(rows), whole("length", length, 1)), model.mask_id, np.int32)
+    rows = _prompt_rows(model, prompt, whole("batch_size", batch_size, 1), chat)
+    length = _room(model, rows.shape[1]) if length is None else whole("length", length, 1)
+    blank = np.full((len(rows), length), model.mask_id, np.int32)
     canvas = np.concatenate([rows, blank], axis=1)
     return stream_canvas(model.denoiser, canvas, sampler=rule, seed=whole("seed", seed, 0))
 
@@ -123,19 +134,56 @@ def infill_stream(
 
 def finished(model: Model, frames: Iterator[Frame]) -> Sample:
     """The last of a sampler's frames as a `Sample`."""
-    *_, last = frames
-    text = [model.decode(row) for row in last.tokens] if model.tokenizer is not None else []
-    return Sample(text, last.tokens, last.nfe)
+    first = next(frames)
+    last = (deque(frames, maxlen=1) or [first])[0]
+    if model.tokenizer is None:
+        return Sample([], last.tokens, last.nfe)
+    begins = first.masked.argmax(axis=1)
+    ends = _ends(model, last.tokens, first.masked)
+    texts = [model.decode(row[:end]) for row, end in zip(last.tokens, ends, strict=True)]
+    answers = [model.decode(row[begin:end]) for row, begin, end in zip(last.tokens, begins, ends, strict=True)]
+    return Sample(texts, last.tokens, last.nfe, answers)
 
 
-def _prompt_rows(model: Model, prompt: Prompt, batch_size: int) -> np.ndarray:
+def _ends(model: Model, tokens: np.ndarray, blank: np.ndarray) -> np.ndarray:
+    """(B,) where each row's text ends: at the first end-of-text token that was written behind all that was given."""
+    width = tokens.shape[1]
+    if not isinstance(model.tokenizer, PairTokenizer):
+        return np.full(len(tokens), width)
+    behind = np.logical_and.accumulate(blank[:, ::-1], axis=1)[:, ::-1]
+    end = behind & (tokens == model.tokenizer.eos_id)
+    return np.where(end.any(axis=1), end.argmax(axis=1), width)
+
+
+def _room(model: Model, prompt: int) -> int:
+    """New tokens where nothing says how many."""
+    if not isinstance(model.tokenizer, PairTokenizer):
+        return _LENGTH
+    window = model.denoiser.seq_len
+    if prompt >= window:
+        raise UserError(f"the prompt has {prompt} tokens, and leaves no room in the model's window of {window}")
+    return window - prompt
+
+
+def _prompt_tokens(model: Model, prompt: str | Sequence[Message], chat: bool | None) -> np.ndarray:
+    """(P,) int32 of a text or a conversation."""
+    if not prompt:
+        return np.zeros(0, np.int32)
+    if isinstance(model.tokenizer, PairTokenizer):
+        return model.tokenizer.prompt(user_says(prompt) if isinstance(prompt, str) else prompt, chat=chat)
+    if chat or not isinstance(prompt, str):
+        raise UserError("this model was not trained on prompts and answers: give a plain text (no chat, no messages)")
+    return model.encode(prompt)
+
+
+def _prompt_rows(model: Model, prompt: Prompt, batch_size: int, chat: bool | None) -> np.ndarray:
     """(B, P) int32."""
-    if isinstance(prompt, str):
-        row = model.encode(prompt) if prompt else np.zeros(0, np.int32)
-        return np.repeat(row[None], batch_size, axis=0)
     given: Any = prompt
+    if isinstance(prompt, str) or _is_conversation(prompt):
+        row = _prompt_tokens(model, given, chat)
+        return np.repeat(row[None], batch_size, axis=0)
     if isinstance(prompt, Sequence) and all(isinstance(text, str) for text in prompt):
-        given = [model.encode(str(text)) for text in prompt]
+        given = [_prompt_tokens(model, str(text), chat) for text in prompt]
     try:
         rows = np.atleast_2d(given)
     except ValueError as error:
@@ -150,6 +198,14 @@ def _prompt_rows(model: Model, prompt: Prompt, batch_size: int) -> np.ndarray:
     if rows.size and (rows.min() < 0 or rows.max() >= model.denoiser.vocab_size):
         raise UserError(f"the prompt has tokens outside 0..{model.denoiser.vocab_size - 1}")
     return rows.astype(np.int32)
+
+
+def _is_conversation(prompt: Prompt) -> bool:
+    if isinstance(prompt, np.ndarray) or not len(prompt) or not all(isinstance(said, Mapping) for said in prompt):
+        return False
+    if not all(isinstance(said.get(key), str) for said in prompt for key in ("role", "content")):  # type: ignore[union-attr]
+        raise UserError('a conversation is a list of {"role": TEXT, "content": TEXT}')
+    return True
 
 
 def samplers() -> dict[str, str]:

@@ -6,10 +6,18 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from tzd.config import DataSettings
 from tzd.corpus import SPLITS, corpora, open_corpus, resolve_file
+from tzd.corpus.chat import Message, PairTokenizer
+from tzd.corpus.conversations import open_pairs
 from tzd.corpus.files import read_text
 from tzd.errors import CorpusError, UserError, nearest
+
+if TYPE_CHECKING:
+    from tzd.api import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="X",
-        help="a corpus by name: its validation split is scored; or a file: all of it is",
+        help="a corpus by name: its validation split is scored; or a file: all of it is. For a model of prompts and"
+        " answers: a .jsonl of such",
     )
-    parser.add_argument("--split", choices=SPLITS, help="of a named corpus (default validation)")
+    parser.add_argument("--split", choices=SPLITS, help="of a named corpus (default validation), or of a .jsonl")
+    parser.add_argument("--prompt-key", metavar="KEY", help="of a .jsonl (default: as in training)")
+    parser.add_argument("--answer-key", metavar="KEY", help="of a .jsonl (default: as in training)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="look here first for a corpus")
     parser.add_argument("--draws", type=int, default=8, metavar="N", help="masks per window (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="of the masks (default 0)")
@@ -31,11 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the NELBO of a text."""
-    from tzd import load, nelbo
+    from tzd import answers_nelbo, load, nelbo
 
-    what, text = _text(args)
-    bound = nelbo(load(args.checkpoint, engine=args.engine), text, draws=args.draws, seed=args.seed)
-    print(f"{what}: {len(text):,} characters, {bound.tokens:,} tokens")
+    model = load(args.checkpoint, engine=args.engine)
+    if isinstance(model.tokenizer, PairTokenizer) and args.data.endswith(".jsonl"):
+        pairs = _pairs(args, model)
+        bound = answers_nelbo(model, pairs, draws=args.draws, seed=args.seed)
+        print(f"{args.data}: {len(pairs):,} answers, {bound.tokens:,} tokens with their ends")
+    else:
+        what, text = _text(args)
+        bound = nelbo(model, text, draws=args.draws, seed=args.seed)
+        print(f"{what}: {len(text):,} characters, {bound.tokens:,} tokens")
     stderr = bound.stderr if math.isfinite(bound.stderr) else None  # one window, masked once, has none
     error = "" if stderr is None else f" ± {stderr:.4f}"
     print(f"NELBO {bound.nats_per_token:.4f}{error} nats per token")
@@ -45,6 +62,16 @@ def run(args: argparse.Namespace) -> int:
         values = {name: getattr(bound, name) for name in ("nats_per_token", "bits_per_char", "tokens")}
         print(json.dumps({**values, "stderr": stderr}))
     return 0
+
+
+def _pairs(args: argparse.Namespace, model: Model) -> list[tuple[Sequence[Message], str]]:
+    """Prompts and answers of a file."""
+    trained = (model.provenance or {}).get("run", {}).get("data", {})
+    keys = {name: trained[name] for name in ("prompt_key", "answer_key", "messages_key") if name in trained}
+    given = {name: getattr(args, name) for name in ("prompt_key", "answer_key") if getattr(args, name) is not None}
+    pairs = open_pairs(DataSettings(name="pairs", path=args.data, data_dir=args.data_dir, **{**keys, **given}))
+    splits = (args.split,) if args.split else SPLITS
+    return [(pair.messages, pair.answer) for split in splits for pair in pairs.splits[split]]
 
 
 def _text(args: argparse.Namespace) -> tuple[str, str]:

@@ -11,7 +11,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or a file of weights")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what the text begins with")
-    parser.add_argument("--length", type=int, default=256, metavar="N", help="new tokens (default 256)")
+    parser.add_argument(
+        "--length", type=int, metavar="N", help="new tokens (default 256; for a model of answers, to the window's end)"
+    )
+    parser.add_argument(
+        "--chat",
+        action=argparse.BooleanOptionalAction,
+        help="write the prompt by the tokenizer's chat template (default: as the model was trained)",
+    )
     writing.add_arguments(parser)
 
 
@@ -20,6 +27,6 @@ def run(args: argparse.Namespace) -> int:
     from tzd import load, stream
 
     model = load(args.checkpoint, engine=args.engine)
-    frames = stream(model, prompt=args.prompt, length=args.length, **writing.request(args))
+    frames = stream(model, prompt=args.prompt, length=args.length, chat=args.chat, **writing.request(args))
     writing.write(model, frames, quiet=args.quiet, as_json=args.json)
     return 0

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
     parser.add_argument("--quiet", action="store_true", help="print the text only, without the live view")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object: text, tokens, nfe")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object: text, answers, tokens, nfe")
     parser.epilog = "Any setting of the sampler can be given as --sampler.KEY=VALUE; 'tzd samplers' shows them."
 
 
@@ -84,7 +84,7 @@ def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool =
     out = finished(model, frames)
     print("\n\n---\n\n".join(safe(text) for text in out.text))
     if as_json:
-        print(json.dumps({"text": out.text, "tokens": out.tokens.tolist(), "nfe": out.nfe}))
+        print(json.dumps({"text": out.text, "answers": out.answers, "tokens": out.tokens.tolist(), "nfe": out.nfe}))
     return out
 
 

@@ -161,7 +161,7 @@ def _pairs(row: Mapping[str, Any], where: str, settings: DataSettings) -> list[P
         key = getattr(settings, setting)
         if not isinstance(row.get(key), str):
             found = "is no text" if key in row else f"is missing{nearest(key, row)}"
-            raise CorpusError(f"{where}: '{key}' {found}; name the right key with data.{setting}, or mend the row")
+            raise CorpusError(f"{where}: '{key}' {found}; name the right key ({setting}), or mend the row")
     prompt, answer = row[settings.prompt_key], row[settings.answer_key]
     return [Pair(user_says(prompt), _answer(answer, f"{where}: '{settings.answer_key}'"), where)]
 
