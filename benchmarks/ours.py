@@ -56,7 +56,7 @@ def computes_in_bfloat16(engine: str) -> bool:
         return mx.default_device() == mx.Device(mx.gpu)
     import torch
 
-    from tzd.engines.torch.train import auto_precision
+    from tzd.engines.torch.trainer import auto_precision
 
     return auto_precision("cuda" if torch.cuda.is_available() else "cpu") == "bf16-mixed"
 

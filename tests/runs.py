@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "eval_interval": 3,
         "val_windows": 8,
         "val_generation_freq": 0,
+        "test": False,
         "log_every_n_steps": 1,
         "precision": "32-true",
         "accelerator": "cpu",

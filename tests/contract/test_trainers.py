@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -200,10 +200,10 @@ def test_a_single_file_follows_the_checkpoints(train: Train, tmp_path: Path, mon
     seen: list[int] = []
     original = RunFolder.prune
 
-    def prune(self: RunFolder) -> None:
+    def prune(self: RunFolder, keep: Sequence[int]) -> None:
         if file.exists():  # written after the checkpoint before
             seen.append(json.loads(file.with_suffix(".json").read_text())["provenance"]["step"])
-        original(self)
+        original(self, keep)
 
     monkeypatch.setattr(RunFolder, "prune", prune)
     run = train(tmp_path, {**ADAMW, "training.export_to": str(file), "training.checkpoint_interval": 2})

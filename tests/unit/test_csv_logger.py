@@ -9,19 +9,22 @@ import pytest
 
 from tzd.errors import TzdError, UserError
 from tzd.loggers.csv import CsvLogger
-from tzd.training.records import COLUMNS, Logger, read_metrics
+from tzd.training.records import COLUMNS, Logger, Written, read_metrics
 
 HEADER = (
-    "step,epoch,tokens,seconds,loss,lr,grad_norm,tokens_per_second,val_nats_per_token,val_stderr,val_bits_per_char\n"
+    "step,epoch,tokens,seconds,loss,lr,grad_norm,tokens_per_second,val_nats_per_token,val_stderr,val_bits_per_char,"
+    "test_nats_per_token,test_stderr,test_bits_per_char\n"
 )
 TEXTS = ["one\ntwo", "=== step 99, sample 1 of 1 ===\r=== step 98, sample 1 of 1 ===\n=== step 97, sample 1 of 1 ==="]
+SAMPLES = [Written(0.7, text) for text in TEXTS]
 
 
 def log_steps(logger: Logger, *steps: int) -> None:
     for step in steps:
         logger.log({"step": step, "loss": 1 / step, "tokens": step * 100})
         logger.log({"step": step, "val_nats_per_token": 2.5, "val_stderr": np.float32(0.1)})
-        logger.log_samples(step, TEXTS)
+        logger.log_samples(step, SAMPLES)
+        logger.log_samples(step, SAMPLES, "test")
 
 
 def files(folder: Path) -> tuple[bytes, bytes]:
@@ -40,9 +43,9 @@ def test_rows_stand_in_the_file_as_they_were_logged(tmp_path: Path) -> None:
     logger = CsvLogger(tmp_path)
     assert (tmp_path / "metrics.csv").read_text() == HEADER
     logger.log({"loss": 0.1, "step": 3})
-    assert (tmp_path / "metrics.csv").read_text() == HEADER + "3,,,,0.1,,,,,,\n"
+    assert (tmp_path / "metrics.csv").read_text() == HEADER + "3,,,,0.1,,,,,,,,,\n"
     logger.log({"step": 4, "val_bits_per_char": float("inf"), "lr": 1e-5})
-    assert (tmp_path / "metrics.csv").read_text().splitlines()[-1] == "4,,,,,1e-05,,,,,inf"
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[-1] == "4,,,,,1e-05,,,,,inf,,,"
 
 
 def test_numbers_are_read_back_exactly(tmp_path: Path) -> None:
@@ -53,10 +56,14 @@ def test_numbers_are_read_back_exactly(tmp_path: Path) -> None:
     assert read_metrics(tmp_path)["loss"].tolist() == values
 
 
-def test_samples_are_indented_under_a_header_that_says_the_step(tmp_path: Path) -> None:
-    CsvLogger(tmp_path).log_samples(20, ["one\ntwo", "\udcff"])
+def test_samples_are_indented_under_a_header_that_says_step_and_temperature(tmp_path: Path) -> None:
+    logger = CsvLogger(tmp_path)
+    logger.log_samples(20, [Written(0.5, "one\ntwo"), Written(1.0, "\udcff")])
+    logger.log_samples(20, [Written(0.5, "three")], "test")
     assert (tmp_path / "samples.txt").read_text() == (
-        "=== step 20, sample 1 of 2 ===\n    one\n    two\n\n=== step 20, sample 2 of 2 ===\n    \\udcff\n\n"
+        "=== step 20, sample 1 of 2, temperature 0.5 ===\n    one\n    two\n\n"
+        "=== step 20, sample 2 of 2, temperature 1.0 ===\n    \\udcff\n\n"
+        "=== step 20, test sample 1 of 1, temperature 0.5 ===\n    three\n\n"
     )
 
 
@@ -99,7 +106,7 @@ def test_a_run_without_files_can_go_on(tmp_path: Path) -> None:
 def test_metrics_of_an_earlier_version_gain_the_new_columns(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,loss\n10,1.50\n")
     CsvLogger(tmp_path, resume_step=10)
-    assert (tmp_path / "metrics.csv").read_text() == HEADER + "10,,,,1.50,,,,,,\n"
+    assert (tmp_path / "metrics.csv").read_text() == HEADER + "10,,,,1.50,,,,,,,,,\n"
 
 
 def test_damaged_metrics_stop_a_resume_before_anything_is_rewritten(written: Path) -> None:
@@ -133,7 +140,7 @@ def test_a_folder_that_vanishes_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TzdError, match=r"^cannot write .*metrics.csv: No such file or directory"):
         logger.log({"step": 1})
     with pytest.raises(TzdError, match=r"^cannot write .*samples.txt: No such file or directory"):
-        logger.log_samples(1, ["text"])
+        logger.log_samples(1, SAMPLES)
 
 
 def test_every_column_says_what_it_holds() -> None:

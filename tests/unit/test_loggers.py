@@ -24,7 +24,7 @@ from tzd.loggers import run_loggers
 from tzd.loggers.tags import tags
 from tzd.loggers.tensorboard import TensorBoardLogger
 from tzd.mapping import to_mapping
-from tzd.training.records import COLUMNS, read_rows
+from tzd.training.records import COLUMNS, Written, read_rows
 
 TEXTS = ["one\n    two\n\n<b>*three*</b>", "\udcff\r\x1b[31m", ""]
 VAL = "val/nats_per_token"
@@ -95,11 +95,14 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 
 def texts(folder: Path, tag: str) -> list[tuple[int, str]]:
-    """Step and text; that each line is set off as code is checked and undone."""
+    """Step and text; that each line, but for the temperature's, is set off as code is checked and undone."""
     found = []
     for event in events(folder).Tensors(tag):
         (text,) = event.tensor_proto.string_val
         lines = text.decode().split("\n")
+        if tag != "config":
+            assert lines[0].startswith("temperature ") and not lines[1]
+            lines = lines[2:]
         assert all(line.startswith("    ") for line in lines)
         found.append((event.step, "\n".join(line[4:] for line in lines)))
     return found
@@ -109,7 +112,7 @@ def log_steps(logger: Any, *steps: int, scale: float = 1.0) -> None:
     for step in steps:
         logger.log({"step": step, "loss": scale / step})
         logger.log({"step": step, "val_nats_per_token": scale * step})
-        logger.log_samples(step, [f"text {scale} at {step}"])
+        logger.log_samples(step, [Written(0.7, f"text {scale} at {step}")])
 
 
 def test_tensorboard_reads_metrics_back_at_once(tmp_path: Path) -> None:
@@ -123,13 +126,19 @@ def test_tensorboard_reads_metrics_back_at_once(tmp_path: Path) -> None:
 def test_tensorboard_shows_samples_and_the_configuration_verbatim(tmp_path: Path) -> None:
     config = run_config({"logger": {"kind": ["csv", "tensorboard"]}, "seed": 7})
     logger = TensorBoardLogger(config, tmp_path)
-    logger.log_samples(5, TEXTS)
-    assert texts(tmp_path, "samples/1") == [(5, TEXTS[0])]
-    assert texts(tmp_path, "samples/2") == [(5, "\N{REPLACEMENT CHARACTER}␍␛[31m")]
-    assert texts(tmp_path, "samples/3") == [(5, "")]
+    logger.log_samples(5, [Written(0.7, text) for text in TEXTS])
+    logger.log_samples(6, [Written(0.7, "at the end")], "test")
+    assert texts(tmp_path, "val-samples/1") == [(5, TEXTS[0])]
+    assert texts(tmp_path, "val-samples/2") == [(5, "\N{REPLACEMENT CHARACTER}␍␛[31m")]
+    assert texts(tmp_path, "val-samples/3") == [(5, "")]
     ((step, settings),) = texts(tmp_path, "config")
     assert step == 0 and json.loads(settings) == to_mapping(config)
-    assert set(events(tmp_path).PluginTagToContent("text")) == {"config", "samples/1", "samples/2", "samples/3"}
+    assert set(events(tmp_path).PluginTagToContent("text")) == {
+        "config",
+        *(f"val-samples/{number}" for number in (1, 2, 3)),
+        "test-samples/1",
+    }
+    assert texts(tmp_path, "test-samples/1") == [(6, "at the end")]
 
 
 @pytest.mark.parametrize("resume_step", [0, 2, 3, 4])
@@ -139,7 +148,7 @@ def test_tensorboard_drops_what_was_logged_after_the_checkpoint(resume_step: int
     log_steps(TensorBoardLogger(RunConfig(), tmp_path, 5), 6, scale=100.0)
     kept = [step for step in (1, 2, 4) if step <= resume_step]
     assert scalars(tmp_path, VAL) == [(step, float(step)) for step in kept] + [(5, 50.0), (6, 600.0)]
-    assert [step for step, _ in texts(tmp_path, "samples/1")] == [*kept, 5, 6]
+    assert [step for step, _ in texts(tmp_path, "val-samples/1")] == [*kept, 5, 6]
     assert [step for step, _ in texts(tmp_path, "config")] == [0, *[resume_step + 1] * (resume_step < 5), 6]
     assert len(list(tmp_path.iterdir())) == 1  # a server that knows nothing of restarts sees nothing stale
 
@@ -206,7 +215,7 @@ def offline_runs(run: Path) -> list[Path]:
 def assert_same_metrics(run: Path, folder: Path) -> None:
     """W&B's history holds the rows of metrics.csv, at their steps."""
     ours = [{k: float(v) for k, v in row.items() if v and v != "nan"} for row in read_rows(run / "metrics.csv")]
-    theirs = [row for row in history(folder) if "samples.path" not in row]
+    theirs = [row for row in history(folder) if not any(key.endswith("samples.path") for key in row)]
     assert [{"step": row["step"], **tags(row)} for row in ours] == [
         {k: v for k, v in row.items() if not k.startswith("_")} for row in theirs
     ]
@@ -215,6 +224,7 @@ def assert_same_metrics(run: Path, folder: Path) -> None:
 def test_a_run_on_mlx_writes_to_all_at_once_and_imports_no_torch(tmp_path: Path) -> None:
     pytest.importorskip("mlx.core")
     changes = {"engine.name": "mlx", "logger.kind": ["tensorboard", "wandb"], "training.val_generation_freq": 1}
+    changes |= {"training.test": True, "model.test_temperatures": [0.5, 1.0]}
     config = config_in(tmp_path, {**changes, "logger.project": "mine"})
     code = (
         "import json, sys, tzd; tzd.train(json.load(sys.stdin));"
@@ -236,16 +246,18 @@ def test_a_run_on_mlx_writes_to_all_at_once_and_imports_no_torch(tmp_path: Path)
     assert {key: value for key, value in kept.items() if key != "_wandb"} == to_mapping(config)
     axes = [record.metric for record in records(folder) if record.HasField("metric")]
     assert [(axis.name, axis.glob_name, axis.step_metric) for axis in axes[:2]] == [("step", "", ""), ("", "*", "step")]
-    tables = [
-        (row["step"], json.loads((folder / "files" / row["samples.path"]).read_bytes()))
-        for row in history(folder)
-        if "samples.path" in row
-    ]
-    assert [step for step, _ in tables] == [3, 6]
-    for step, table in tables:
-        assert table["columns"] == ["step", "sample", "text"]
-        assert [row[:2] for row in table["data"]] == [[step, 1]]
-        assert texts(run, "samples/1")[step // 3 - 1] == (step, table["data"][0][2])
+    for name, steps, temperatures in (("val", [3, 6], [1.0]), ("test", [6], [0.5] * 4 + [1.0] * 4)):
+        tables = [
+            (row["step"], json.loads((folder / "files" / row[f"{name}/samples.path"]).read_bytes()))
+            for row in history(folder)
+            if f"{name}/samples.path" in row
+        ]
+        assert [step for step, _ in tables] == steps
+        for step, table in tables:
+            assert table["columns"] == ["step", "temperature", "text"]
+            assert [row[:2] for row in table["data"]] == [[step, temperature] for temperature in temperatures]
+            shown = [texts(run, f"{name}-samples/{number}") for number in range(1, len(temperatures) + 1)]
+            assert [row[2] for row in table["data"]] == [dict(events)[step] for events in shown]
     assert [step for step, _ in scalars(run, "train/loss")] == [1, 2, 3, 4, 5, 6]
     assert [record.exit.exit_code for record in records(folder) if record.HasField("exit")] == [0]
 
@@ -424,7 +436,7 @@ def test_wandb_that_fails_is_said_once_and_the_run_goes_on(
     logger.log({"step": 1, "loss": 1.0})
     monkeypatch.setattr(played.runs[0], "log", broken)
     logger.log({"step": 2, "loss": 1.0})
-    logger.log_samples(2, ["text"])
+    logger.log_samples(2, [Written(0.7, "text")])
     logger.log({"step": 3, "loss": 1.0})
     logger.close()
     logger.close()

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from tzd.loggers.progress import ProgressLogger
 from tzd.printable import printable
+from tzd.training.records import Written
 
 TEXT = "a\x1b[31mb\x07\x00\x7f\x9b"
 SIGNS = "a␛[31mb␇␀␡\N{REPLACEMENT CHARACTER}"
@@ -20,7 +21,7 @@ def test_control_characters_become_signs_but_for_line_breaks_and_tabs():
 def test_a_sample_shown_while_training_commands_no_terminal():
     console = Console(file=io.StringIO(), force_terminal=False, width=60)
     logger = ProgressLogger(0, 10, console)
-    logger.log_samples(5, [TEXT])
+    logger.log_samples(5, [Written(0.7, TEXT)])
     logger.close()
     shown = console.file.getvalue()
     assert SIGNS in shown and "a sample at step 5" in shown

@@ -16,7 +16,8 @@ from runs import SMALL, assert_same_weights, config_in, rows, train, weights
 from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.corpus.sources.markov import CHAIN
 from tzd.engines.torch.denoiser import build, set_weights
-from tzd.engines.torch.module import DiffusionModule, weighted_cross_entropy
+from tzd.engines.torch.loss import weighted_cross_entropy
+from tzd.engines.torch.module import DiffusionModule
 from tzd.errors import CheckpointError, ConfigError, UserError
 from tzd.training.initial import initial_weights
 from tzd.training.records import read_metrics, read_rows
@@ -225,11 +226,15 @@ def test_the_seconds_of_training_miss_no_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"training.precision": "bf16-true"}, "unknown training.precision 'bf16-true'"),
-        ({"training.devices": 2}, "asks for 2 processes: this version trains in one"),
+        ({"training.precision": "bf16-true"}, "16 bits would round small updates away; bf16-mixed computes"),
+        ({"training.precision": "16-mixed"}, "training.precision=16-mixed is for CUDA, not for cpu: use bf16-mixed"),
+        ({"training.precision": "8-bit"}, "unknown training.precision '8-bit'"),
+        ({"training.strategy": "ddp_spawn"}, r"unknown training.strategy 'ddp_spawn' \(did you mean 'ddp'\?\)"),
+        ({"training.strategy": "fsdp", "training.precision": "16-mixed"}, "fsdp with precision=16-mixed: use bf16"),
+        ({"training.save_top_k": 0}, "training.save_top_k must be at least 1, or -1 for all, not 0"),
     ],
 )
-def test_what_this_version_cannot_train_with_is_said(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_what_a_run_cannot_train_with_is_said_before_it_begins(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         train(tmp_path, change)
     assert not (tmp_path / "run").exists()

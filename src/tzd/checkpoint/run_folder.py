@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -121,12 +121,10 @@ class RunFolder:
             raise CheckpointError(f"{file} names {name}, which is not there: write another name into it")
         return self.path / name
 
-    def prune(self, keep: int = 0) -> None:
-        """Deletes the checkpoints that are neither the last nor the best nor among the `keep` newest."""
-        steps = self.steps()
-        kept = {self.resolve("last"), self.resolve("best")}
-        kept |= {self.checkpoint_path(step) for step in steps[max(len(steps) - keep, 0) :]}
-        for step in steps:
+    def prune(self, keep: Collection[int] = ()) -> None:
+        """Deletes the checkpoints that are neither the last nor the best nor of one of the steps `keep`."""
+        kept = {self.resolve("last"), self.resolve("best"), *map(self.checkpoint_path, keep)}
+        for step in self.steps():
             if (folder := self.checkpoint_path(step)) not in kept:
                 remove_folder(folder)
 

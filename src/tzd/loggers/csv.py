@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from tzd.checkpoint.durable import one_line_errors, replace_file
-from tzd.training.records import COLUMNS, METRICS, read_rows
+from tzd.training.records import COLUMNS, METRICS, Phase, Written, read_rows
 
 SAMPLES = "samples.txt"
-_HEADER = re.compile(rb"^=== step (\d+), sample", re.MULTILINE)
+_HEADER = re.compile(rb"^=== step (\d+), (?:test )?sample", re.MULTILINE)
 
 
 class CsvLogger:
@@ -54,15 +54,17 @@ class CsvLogger:
             raise ValueError(f"a row of metrics has 'step' and other columns of {', '.join(COLUMNS)}, not {record}")
         _append(self._metrics, _row(record).encode())
 
-    def log_samples(self, step: int, texts: Sequence[str]) -> None:
-        """Appends texts, each under a line that says the step.
+    def log_samples(self, step: int, samples: Sequence[Written], phase: Phase = "val") -> None:
+        """Appends texts, each under a line that says the step and the temperature.
 
         Raises:
             TzdError: the file cannot be written.
         """
-        for number, text in enumerate(texts, start=1):
-            indented = text.replace("\n", "\n    ")
-            entry = f"=== step {step}, sample {number} of {len(texts)} ===\n    {indented}\n\n"
+        kind = "test sample" if phase == "test" else "sample"
+        for number, sample in enumerate(samples, start=1):
+            indented = sample.text.replace("\n", "\n    ")
+            header = f"=== step {step}, {kind} {number} of {len(samples)}, temperature {sample.temperature} ==="
+            entry = f"{header}\n    {indented}\n\n"
             _append(self._samples, entry.encode("utf-8", errors="backslashreplace"))
 
     def close(self) -> None:

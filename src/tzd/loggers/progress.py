@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from tzd.printable import printable
+from tzd.training.records import Phase, Written
 
 
 class ProgressLogger:
@@ -48,22 +49,30 @@ class ProgressLogger:
         self.progress.start()
 
     def log(self, record: Mapping[str, float | int]) -> None:
-        """Moves the bar, or prints a validation."""
+        """Moves the bar, or prints a validation or the test."""
         step = int(record["step"])
+        where = f"step {step:>{len(str(self.total))}}/{self.total}  "
         if "val_nats_per_token" in record:
-            nats, stderr, bits = (record[f"val_{k}"] for k in ("nats_per_token", "stderr", "bits_per_char"))
-            line = f"step {step:>{len(str(self.total))}}/{self.total}  "
-            line += f"validation NELBO {nats:.4f} ± {stderr:.4f} nats/token, {bits:.4f} bits/char"
-            self.console.print(line, soft_wrap=True)
+            self.console.print(f"{where}validation NELBO {_bound(record, 'val')}", soft_wrap=True)
+        elif "test_nats_per_token" in record:
+            self.console.print(f"{where}test NELBO of the best {_bound(record, 'test')}", soft_wrap=True)
         else:
             text = f"loss {record['loss']:.4f} · {record['tokens_per_second']:,.0f} tokens/s"
             self.progress.update(self.task, completed=step, description=text)
 
-    def log_samples(self, step: int, texts: Sequence[str]) -> None:
-        """Prints what the model writes by now."""
-        for text in texts:
-            self.console.print(Panel(Text(printable(text)), title=f"a sample at step {step}", title_align="left"))
+    def log_samples(self, step: int, samples: Sequence[Written], phase: Phase = "val") -> None:
+        """Prints what the model writes by now; at the end, the first text of each temperature."""
+        if phase == "test":
+            samples = list({sample.temperature: sample for sample in reversed(samples)}.values())[::-1]
+        for sample in samples:
+            title = f"a sample at step {step}, temperature {sample.temperature}"
+            self.console.print(Panel(Text(printable(sample.text)), title=title, title_align="left"))
 
     def close(self) -> None:
         """Ends the bar."""
         self.progress.stop()
+
+
+def _bound(record: Mapping[str, float | int], phase: Phase) -> str:
+    nats, stderr, bits = (record[f"{phase}_{key}"] for key in ("nats_per_token", "stderr", "bits_per_char"))
+    return f"{nats:.4f} ± {stderr:.4f} nats/token, {bits:.4f} bits/char"

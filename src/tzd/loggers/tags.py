@@ -13,10 +13,12 @@ def tags(record: Mapping[str, float]) -> dict[str, float]:
         record: `step` and other columns of `tzd.training.records.COLUMNS`.
 
     Returns:
-        `train/loss`, `val/nats_per_token` and the like; what could not be measured (NaN) is left out.
+        `train/loss`, `val/nats_per_token`, `test/nats_per_token` and the like; what could not be measured (NaN) is
+        left out.
     """
     return {_tag(name): float(value) for name, value in record.items() if name != "step" and not math.isnan(value)}
 
 
 def _tag(column: str) -> str:
-    return f"val/{column[4:]}" if column.startswith("val_") else f"train/{column}"
+    phase, _, name = column.partition("_")
+    return f"{phase}/{name}" if phase in ("val", "test") else f"train/{column}"

@@ -20,6 +20,7 @@ from tzd.config import RunConfig
 from tzd.loggers.tags import tags
 from tzd.mapping import to_mapping
 from tzd.printable import printable
+from tzd.training.records import Phase, Written
 
 _FILES = "events.out.tfevents.{}.tzd"
 
@@ -69,14 +70,15 @@ class TensorBoardLogger:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in tags(record).items()]
         self._append(_event(summary=Summary(value=values), step=int(record["step"])))
 
-    def log_samples(self, step: int, texts: Sequence[str]) -> None:
-        """Appends texts: `samples/1`, `samples/2`, ...
+    def log_samples(self, step: int, samples: Sequence[Written], phase: Phase = "val") -> None:
+        """Appends texts: `val-samples/1`, `val-samples/2`, ..., each with its temperature in the first line.
 
         Raises:
             TzdError: the file cannot be written.
         """
-        for number, text in enumerate(texts, start=1):
-            self._append(_event(summary=text_pb(f"samples/{number}", _verbatim(text)), step=step))
+        for number, sample in enumerate(samples, start=1):
+            text = f"temperature {sample.temperature}\n\n{_verbatim(sample.text)}"
+            self._append(_event(summary=text_pb(f"{phase}-samples/{number}", text), step=step))
 
     def close(self) -> None:
         """Does nothing: no file stays open."""

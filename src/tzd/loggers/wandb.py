@@ -20,6 +20,7 @@ from tzd.errors import TzdError
 from tzd.loggers.tags import tags
 from tzd.mapping import to_mapping
 from tzd.printable import printable
+from tzd.training.records import Phase, Written
 
 PROJECT = "tinyzero-diffusion"
 _INIT_SECONDS, _FINISH_SECONDS = 30.0, 120.0  # how long a network may keep a run waiting, before and after it
@@ -67,11 +68,13 @@ class WandbLogger:
         """Hands on a row of metrics."""
         self._guarded(lambda run: run.log({"step": int(record["step"]), **tags(record)}))
 
-    def log_samples(self, step: int, texts: Sequence[str]) -> None:
-        """Hands on texts, as the table `samples`."""
-        rows = [[step, number, printable(text)] for number, text in enumerate(texts, start=1)]
+    def log_samples(self, step: int, samples: Sequence[Written], phase: Phase = "val") -> None:
+        """Hands on texts, as the table `val/samples` or `test/samples`."""
+        rows = [[step, sample.temperature, printable(sample.text)] for sample in samples]
         self._guarded(
-            lambda run: run.log({"step": step, "samples": wandb.Table(["step", "sample", "text"], data=rows)})
+            lambda run: run.log(
+                {"step": step, f"{phase}/samples": wandb.Table(["step", "temperature", "text"], data=rows)}
+            )
         )
 
     def close(self) -> None:

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tzd.checkpoint import RunFolder, read_checkpoint, write_npz
+from tzd.checkpoint import Checkpoint, RunFolder, read_checkpoint, write_npz
 from tzd.diffusion.denoiser import Denoiser
+from tzd.diffusion.likelihood import Nelbo
 from tzd.errors import TzdError
-from tzd.training.records import Logger
-from tzd.training.samples import validation_samples
+from tzd.training.records import Logger, Phase
+from tzd.training.samples import test_samples, validation_samples
 from tzd.training.task import Task
 
 
@@ -26,8 +27,15 @@ class Trainee(Protocol):
         """The denoiser as it is now, with averaged weights where averages are kept."""
         ...
 
-    def save(self, path: Path, validation: Mapping[str, float | None]) -> None:
-        """Writes a checkpoint of this step; `validation` is the last measurement."""
+    def save(self, path: Path | None, validation: Mapping[str, float | None]) -> None:
+        """Writes a checkpoint of this step; `validation` is the last measurement.
+
+        Every process is told at once; `path` is None in those that write nothing.
+        """
+        ...
+
+    def at(self, checkpoint: Checkpoint) -> Denoiser:
+        """The denoiser with the weights of a checkpoint, once training is over."""
         ...
 
     def rates(self) -> dict[str, float]:
@@ -38,6 +46,10 @@ class Trainee(Protocol):
     def reduce(self) -> Callable[[np.ndarray], np.ndarray] | None:
         """Sums an array over all processes; None in a single one."""
         ...
+
+
+class NotFiniteError(TzdError):
+    """The loss is not finite: every process finds out at the same step, and the first one speaks for all."""
 
 
 class Course:
@@ -69,7 +81,8 @@ class Course:
         self.leaving = False
         self.validation: Mapping[str, float | None] = {}  # the last one; it goes with the weights it measures
         self.validations = 0
-        self.best = math.inf
+        self.top: list[list[float]] = []  # (bound, step) of the best checkpoints, the best first
+        self.rows = 0  # seen; batches may have had another size before the run was resumed
         self.losses = 0  # steps since the last row of metrics, and the sum of their losses
         self.loss_sum: Any = 0.0
         self.seconds = 0.0  # of training, without validation, before the last row of metrics
@@ -80,7 +93,8 @@ class Course:
         """What a resumed run needs for its metrics to go on as if it had never stopped."""
         return {
             "validations": self.validations,
-            "best": self.best,
+            "top": self.top,
+            "rows": self.rows,
             "losses": self.losses,
             "loss_sum": float(self.loss_sum),
             "seconds": self.seconds,
@@ -88,18 +102,19 @@ class Course:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Takes up such a state."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        for name in self.state().keys() & state.keys():
+            setattr(self, name, state[name])
 
     def begin(self, step: int, *, resumed: bool) -> None:
         """Measures the model that a new run begins with, so that what training brings can be told."""
         self.step = step
         if not resumed:
+            self.rows = step * self.task.rows
             self._validate(trained=False)
         self._read_clock()
 
     def add_loss(self, loss: Any) -> None:
-        """Counts the loss of a forward pass, or of the whole step; it need not be evaluated yet."""
+        """Counts the loss of a step's global batch, or of a part of it; it need not be evaluated yet."""
         self.loss_sum = self.loss_sum + loss
 
     def after_step(self, step: int, *, leave: bool) -> None:
@@ -111,6 +126,7 @@ class Course:
         """
         self.step = step
         self.losses += 1
+        self.rows += self.task.rows
         training = self.task.config.training
         last = step >= self.task.total_steps
         self.leaving = leave and not last
@@ -128,15 +144,15 @@ class Course:
         """Writes a checkpoint of this step and lets the pointers follow."""
         if not math.isfinite(float(self.loss_sum)):
             self._stop_not_finite(float(self.loss_sum))
-        if self.run is None:
-            return
-        path = self.run.checkpoint_path(self.step)
+        path = self.run.checkpoint_path(self.step) if self.run is not None else None
         self.trainee.save(path, self.validation)
+        if self.run is None or path is None:
+            return
         # `last` last: a run killed in between goes on from the step before, and comes to point `best` here again
-        if validated and self.validation["nats_per_token"] == self.best:
+        if validated and self.top[0][1] == self.step:
             self.run.point("best", self.step)
         self.run.point("last", self.step)
-        self.run.prune()
+        self.run.prune([int(step) for _, step in self.top])
         if self.task.config.training.export_to is not None:
             write_npz(Path(self.task.config.training.export_to), read_checkpoint(path))
 
@@ -167,23 +183,46 @@ class Course:
             texts = validation_samples(self.task, denoiser) if due else []
         if trained:  # what a run begins with is measured, but no checkpoint of it could be the best
             self.validations += 1
-            self.best = min(self.best, bound.nats_per_token)
+            self._rank(bound.nats_per_token)
+        numbers = self._report("val", bound)
+        # JSON has no NaN; the step says which weights were measured, where a checkpoint is saved between validations
+        valid = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+        self.validation = {"step": self.step, **valid}
+        for logger in self.loggers:
+            if texts:
+                logger.log_samples(self.step, texts)
+
+    def _rank(self, bound: float) -> None:
+        """Finds this step its place among the best; of two equal ones the earlier is better."""
+        top, most = sorted([*self.top, [bound, self.step]]), self.task.config.training.save_top_k
+        self.top = top if most == -1 else top[:most]
+
+    def test(self) -> None:
+        """What a finished run ends with, in the process that writes: the best checkpoint's bound and its texts."""
+        if self.run is None or self.leaving or not self.task.config.training.test:
+            return
+        best = self.run.resolve("best")
+        assert best is not None  # a run that is finished has validated
+        denoiser = self.trainee.at(read_checkpoint(best))
+        bound = self.task.test(denoiser)
+        if bound is not None:
+            self._report("test", bound)
+        samples = test_samples(self.task, denoiser)
+        for logger in self.loggers:
+            logger.log_samples(self.step, samples, "test")
+
+    def _report(self, phase: Phase, bound: Nelbo) -> dict[str, float]:
         numbers = {
             "nats_per_token": bound.nats_per_token,
             "stderr": bound.stderr,
             "bits_per_char": math.nan if bound.bits_per_char is None else bound.bits_per_char,
         }
-        # JSON has no NaN; the step says which weights were measured, where a checkpoint is saved between validations
-        valid = {name: None if math.isnan(value) else value for name, value in numbers.items()}
-        self.validation = {"step": self.step, **valid}
-        self._record(**{f"val_{name}": value for name, value in numbers.items()})
-        for logger in self.loggers:
-            if texts:
-                logger.log_samples(self.step, texts)
+        self._record(**{f"{phase}_{name}": value for name, value in numbers.items()})
+        return numbers
 
     def _record(self, **values: float) -> None:
-        tokens = self.step * self.task.rows * self.task.config.data.block_size
-        epoch = self.step * self.task.rows / self.task.data.examples.per_epoch
+        tokens = self.rows * self.task.config.data.block_size
+        epoch = self.rows / self.task.data.examples.per_epoch
         row = {"step": self.step, "epoch": epoch, "tokens": tokens, "seconds": self.seconds, **values}
         for logger in self.loggers:
             logger.log(row)
@@ -191,7 +230,7 @@ class Course:
     def _stop_not_finite(self, value: float) -> None:
         kept = self.run.resolve("last") if self.run else None
         where = f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"
-        raise TzdError(
+        raise NotFiniteError(
             f"the loss is {value} at step {self.step}; {where}. Lower model.lr and training.muon_lr, or lengthen"
             " training.warmup_steps"
         )

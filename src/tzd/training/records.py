@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -28,8 +29,27 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "val_nats_per_token": "validation NELBO, in nats per token",
         "val_stderr": "its standard error",
         "val_bits_per_char": "validation NELBO, in bits per character",
+        "test_nats_per_token": "NELBO of the test split by the run's best checkpoint, in nats per token",
+        "test_stderr": "its standard error",
+        "test_bits_per_char": "it, in bits per character",
     }
 )
+
+
+Phase = Literal["val", "test"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text that a denoiser wrote.
+
+    Attributes:
+        temperature: at which it was sampled.
+        text: what it wrote.
+    """
+
+    temperature: float
+    text: str
 
 
 class Logger(Protocol):
@@ -43,8 +63,8 @@ class Logger(Protocol):
         """Takes one row of metrics: `step` and any other of `COLUMNS`."""
         ...
 
-    def log_samples(self, step: int, texts: Sequence[str]) -> None:
-        """Takes texts that the denoiser wrote after `step` optimizer steps."""
+    def log_samples(self, step: int, samples: Sequence[Written], phase: Phase = "val") -> None:
+        """Takes what the denoiser wrote after `step` optimizer steps: at a validation, or when the run was over."""
         ...
 
     def close(self) -> None:

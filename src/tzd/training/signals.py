@@ -12,11 +12,15 @@ from typing import Any
 class Signals:
     """Hears SIGINT and SIGTERM while it is open; a second one ends the process at once.
 
+    Args:
+        say: whether to tell the user; of several processes that all hear Ctrl-C, one is enough.
+
     Attributes:
         received: the signal's number, None until there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, say: bool = True) -> None:
+        self.say = say
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -37,4 +41,5 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = number
-        os.write(2, b"\nstopping after this step; once more stops at once, and loses what was not saved\n")
+        if self.say:
+            os.write(2, b"\nstopping after this step; once more stops at once, and loses what was not saved\n")

@@ -19,10 +19,10 @@ from tzd.engines.mlx.learner import AbandonedError, Learner
 from tzd.engines.mlx.streams import hint
 from tzd.engines.mlx.trainee import MlxTrainee
 from tzd.errors import ConfigError, InterruptedRunError, TzdError, UserError
-from tzd.training.course import Course
+from tzd.training.course import Course, NotFiniteError
 from tzd.training.records import Logger
 from tzd.training.run import checkpoint_to_resume, first_weights, initial_architecture, open_run
-from tzd.training.samples import validation_samplers
+from tzd.training.samples import check_samplers
 from tzd.training.signals import Signals
 from tzd.training.task import Task, make_task
 
@@ -39,8 +39,10 @@ def check_settings(settings: TrainingSettings, workers: int) -> None:
             f"training.devices={settings.devices}, num_nodes={settings.num_nodes}, strategy={settings.strategy}:"
             " leave these out; MLX starts processes by its own launcher (mlx.launch -n 2 -- tzd train engine=mlx ...)"
         )
-    if str(settings.precision) == "64-true":
-        raise ConfigError("training.precision=64-true: MLX trains in float32 (32-true) or bfloat16 (bf16-mixed)")
+    if str(settings.precision) in ("64-true", "16-mixed"):
+        raise ConfigError(
+            f"training.precision={settings.precision}: MLX trains in float32 (32-true) or bfloat16 (bf16-mixed)"
+        )
     if workers:
         raise ConfigError(f"data.num_workers={workers}: on MLX the training process makes its batches; set it to 0")
 
@@ -92,8 +94,7 @@ def train(
         InterruptedRunError: a signal stopped the run, after it was saved.
         TzdError: the loss is not finite, a folder cannot be written, or the configuration does not fit.
     """
-    if config.training.val_generation_freq:
-        validation_samplers(config)  # says now what it would say at the first validation
+    check_samplers(config)
     check_settings(config.training, config.data.num_workers)
     with on_device(choose_device(config.training.accelerator)):
         group = mx.distributed.init()
@@ -115,6 +116,11 @@ def train(
             raise TzdError(
                 "another process has gone; go on from the last checkpoint with training.resume=true"
             ) from error
+        except NotFiniteError:
+            trainee.give_up()
+            if first:
+                raise
+            return None
         except TzdError:
             trainee.give_up()
             raise
@@ -158,7 +164,7 @@ def _fit(
     course = Course(task, trainee, run, loggers, trainee.learner.group.rank())
     course.restore(state or {})
     trainee.course_state = course.state
-    signals = Signals()
+    signals = Signals(say=run is not None)
     try:
         resumed = trainee.begin_alike(state is not None)
         signals.open()  # until now, a signal ends the process at once
@@ -171,6 +177,9 @@ def _fit(
             trainee.steps = course.step + 1
             course.add_loss(loss)
             course.after_step(trainee.steps, leave=leave)
+        trainee.end()
+        signals.close()  # the run is saved: a signal ends the test at once
+        course.test()
     finally:
         signals.close()
         for logger in loggers:

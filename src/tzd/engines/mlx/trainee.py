@@ -34,15 +34,23 @@ class MlxTrainee:
         self.learner, self.task = learner, learner.task
         self.steps = self.task.config.training.first_step
         self.course_state: Callable[[], dict[str, Any]] = dict
-        self._begun = False
+        self._begun = self._ended = False
 
     @contextmanager
     def measured(self) -> Iterator[MlxDenoiser]:
         """The denoiser as it is now, with averaged weights where averages are kept."""
         learner = self.learner
         learner.put({**learner.weights, **learner.average})
+        yield self._denoiser()
+
+    def at(self, checkpoint: Checkpoint) -> MlxDenoiser:
+        """The denoiser with the weights of a checkpoint, once training is over."""
+        set_weights(self.learner.network, checkpoint.weights)
+        return self._denoiser()
+
+    def _denoiser(self) -> MlxDenoiser:
         context_len = self.task.objective.settings.context_len
-        yield MlxDenoiser(learner.network, self.task.model, context_len=context_len, dtype=learner.dtype)
+        return MlxDenoiser(self.learner.network, self.task.model, context_len=context_len, dtype=self.learner.dtype)
 
     def rates(self) -> dict[str, float]:
         """`lr` and `grad_norm` of the last step."""
@@ -62,8 +70,10 @@ class MlxTrainee:
             raise TzdError(GONE)
         return np.array(total[:-1]).reshape(values.shape).astype(values.dtype)
 
-    def save(self, path: Path, validation: Mapping[str, float | None]) -> None:
-        """Writes a checkpoint."""
+    def save(self, path: Path | None, validation: Mapping[str, float | None]) -> None:
+        """Writes a checkpoint; in a process without a path there is nothing to do."""
+        if path is None:
+            return
         learner = self.learner
         learner.put({**learner.weights, **learner.average})
         own = type(learner.network)
@@ -162,9 +172,15 @@ class MlxTrainee:
             state[name] = {key: everything[name, key] for key in state[name]}
         return bool(begun)
 
+    def end(self) -> None:
+        """Says that the processes need each other no longer."""
+        self._ended = True
+
     def give_up(self) -> None:
         """Has the other processes end, wherever they wait for this one."""
         group = self.learner.group
+        if self._ended:
+            return
         if group.size() > 1 and self._begun:
             self.learner.give_up()
         elif group.size() > 1:

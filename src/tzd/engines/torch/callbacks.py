@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from torch import Tensor, distributed
 
-from tzd.checkpoint import RunFolder
+from tzd.checkpoint import Checkpoint, RunFolder
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
-from tzd.engines.torch.denoiser import TorchDenoiser
+from tzd.engines.torch.denoiser import TorchDenoiser, set_weights
 from tzd.engines.torch.module import DiffusionModule
+from tzd.engines.torch.sharded import ShardedStrategy
 from tzd.training.course import Course
 from tzd.training.records import Logger
 from tzd.training.signals import Signals
@@ -48,17 +51,37 @@ class TorchTrainee:
 
     def __init__(self, trainer: L.Trainer, module: DiffusionModule, checkpoint_io: TzdCheckpointIO) -> None:
         self.trainer, self.module, self.checkpoint_io = trainer, module, checkpoint_io
+        # A sharded network computes in all processes at once or not at all, but each measures its own share of the
+        # windows, and one alone writes texts: they do so with a whole one.
+        self._whole = copy.deepcopy(module.network) if isinstance(trainer.strategy, ShardedStrategy) else None
+        self._group: Any = None
+
+    def begin(self) -> None:
+        """Has the processes meet on the host too, so that what they say to each other waits for no device."""
+        if self.trainer.world_size > 1:
+            self._group = distributed.new_group(backend="gloo")
 
     @contextmanager
     def measured(self) -> Iterator[TorchDenoiser]:
         """The denoiser as it is now, with averaged weights where averages are kept."""
-        with averaged(self.module):
-            yield self.module.denoiser()
+        if self._whole is None:
+            with averaged(self.module):
+                yield self.module.denoiser(self.module.network)
+            return
+        self._whole.load_state_dict(self.module.weights())
+        yield self.module.denoiser(self._whole)
+        self._whole.cpu()
 
-    def save(self, path: Path, validation: Mapping[str, float | None]) -> None:
-        """Has Lightning write a checkpoint."""
+    def at(self, checkpoint: Checkpoint) -> TorchDenoiser:
+        """The denoiser with the weights of a checkpoint, once training is over."""
+        network = self.module.network if self._whole is None else self._whole
+        set_weights(network, checkpoint.weights)
+        return self.module.denoiser(network)
+
+    def save(self, path: Path | None, validation: Mapping[str, float | None]) -> None:
+        """Has Lightning write a checkpoint; the processes without a path take part where weights are sharded."""
         self.checkpoint_io.validation = validation
-        self.trainer.save_checkpoint(path)
+        self.trainer.save_checkpoint(path or "")
 
     def rates(self) -> dict[str, float]:
         """`lr` and `grad_norm` of the last step."""
@@ -67,8 +90,21 @@ class TorchTrainee:
 
     @property
     def reduce(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """One process trains."""
-        return None
+        """Sums an array over all processes; None in a single one."""
+        return self._summed if self._group is not None else None
+
+    def _summed(self, values: np.ndarray) -> np.ndarray:
+        sent = torch.from_numpy(np.array(values))
+        distributed.all_reduce(sent, group=self._group)
+        return sent.numpy()
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a number over all processes, on their devices."""
+        return self.trainer.strategy.reduce(value, reduce_op="mean")
+
+    def any(self, said: bool) -> bool:
+        """Whether any process says so."""
+        return said if self._group is None else bool(self._summed(np.array([said], np.int64))[0])
 
 
 class CourseCallback(L.Callback):
@@ -77,17 +113,20 @@ class CourseCallback(L.Callback):
     Args:
         task: what is trained.
         trainee: what trains it.
-        run: where checkpoints go.
+        run: where checkpoints go; None in a process that writes nothing.
         loggers: where metrics and samples go.
         resumed: whether the run goes on from a checkpoint.
     """
 
     def __init__(
-        self, task: Task, trainee: TorchTrainee, run: RunFolder, loggers: Sequence[Logger], *, resumed: bool
+        self, task: Task, trainee: TorchTrainee, run: RunFolder | None, loggers: Sequence[Logger], *, resumed: bool
     ) -> None:
-        self.signals = Signals()
-        self.course = Course(task, trainee, run, loggers)
+        rank = trainee.trainer.global_rank
+        self.signals = Signals(say=rank == 0)
+        self.course = Course(task, trainee, run, loggers, rank)
+        self.trainee = trainee
         self.resumed = resumed
+        self._loss: Any = 0.0  # of the passes of the step that is under way
 
     @property
     def state_key(self) -> str:
@@ -105,16 +144,19 @@ class CourseCallback(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Listens for signals, in place of Lightning's own handlers, and begins."""
         self.signals.open()
+        self.trainee.begin()
         self.course.begin(trainer.global_step, resumed=self.resumed)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts the loss; after an optimizer step, does what is due."""
-        self.course.add_loss(outputs["loss"].detach())  # divided by the passes that a step accumulates
+        self._loss = self._loss + outputs["loss"].detach()  # divided by the passes that a step accumulates
         if trainer.global_step == self.course.step:
             return  # still accumulating
-        self.course.after_step(trainer.global_step, leave=self.signals.received is not None)
+        self.course.add_loss(self.trainee.mean(self._loss))
+        self._loss = 0.0
+        self.course.after_step(trainer.global_step, leave=self.trainee.any(self.signals.received is not None))
         trainer.should_stop = self.course.leaving
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tzd.training.task import Task
 
 _PREFIX = "network."
 # what Lightning needs to go on; the rest of its dictionary says nothing that we do not know
-_KEPT = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+_KEPT = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers", "MixedPrecision")
 
 
 def map_tree(tree: Any, leaf: type, convert: Any) -> Any:
@@ -47,11 +47,12 @@ class TzdCheckpointIO(CheckpointIO):
 
     Args:
         task: what is trained; it describes the model in config.json.
+        broadcast: what the first process gives it, in every process.
         module: class of the network, where it is the caller's own and no model type's.
     """
 
-    def __init__(self, task: Task, module: str | None = None) -> None:
-        self.task, self.module = task, module
+    def __init__(self, task: Task, broadcast: Callable[[Any], Any], module: str | None = None) -> None:
+        self.task, self.broadcast, self.module = task, broadcast, module
         self.validation: Mapping[str, float | None] = {}  # the last measurement; it goes with the weights it measures
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -71,7 +72,8 @@ class TzdCheckpointIO(CheckpointIO):
         )
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Reads a checkpoint folder into the dictionary that Lightning restores from."""
+        """Reads the checkpoint folder of the first process into the dictionary that Lightning restores from."""
+        path = self.broadcast(path)
         checkpoint = read_checkpoint(Path(path))
         state = checkpoint.training_state()
         if state is None:

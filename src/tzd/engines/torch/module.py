@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from tzd.diffusion.objective import Noised
 from tzd.engines.torch.denoiser import TorchDenoiser
 from tzd.engines.torch.optim import make_optimizer
+from tzd.engines.torch.sharded import local, sharded_like, whole
 from tzd.randomness import integer
 from tzd.training.ema import ema_decay_at
 from tzd.training.schedules import learning_rate
@@ -39,9 +40,7 @@ class DiffusionModule(L.LightningModule):
         self.network = network
         self.task = task
         self.grad_norm = torch.zeros(())
-        self.average: dict[str, Tensor] = {}
-        if task.config.training.ema_decay:
-            self.average = {name: p.detach().clone() for name, p in self.named_weights().items()}
+        self.average: dict[str, Tensor] = {}  # kept from the beginning of training on
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of this process's rows, scaled so that their mean over processes and accumulation is the batch's."""
@@ -60,8 +59,12 @@ class DiffusionModule(L.LightningModule):
         return make_optimizer(self.network, self.task.config.model, self.task.config.training)
 
     def on_fit_start(self) -> None:
-        """Puts the averages where the weights are."""
-        self.average = {name: value.to(self.device) for name, value in self.average.items()}
+        """Puts the averages where the weights are, which they begin with where none were kept."""
+        weights = self.named_weights() if self.task.config.training.ema_decay else {}
+        kept, self.average = self.average, {}
+        for name, weight in weights.items():
+            value = kept[name].to(self.device) if name in kept else weight.detach().clone()
+            self.average[name] = sharded_like(value, weight)
 
     def on_train_start(self) -> None:
         """Settings are what this run was told, also where the optimizer's state comes from an earlier one."""
@@ -87,7 +90,7 @@ class DiffusionModule(L.LightningModule):
     def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
         """Clips, and keeps the norm for the metrics."""
         clip = self.task.config.training.grad_clip
-        self.grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip or float("inf"))
+        self.grad_norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), clip or float("inf")))
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
@@ -98,32 +101,30 @@ class DiffusionModule(L.LightningModule):
             # the step is counted once this returns: it is still the index of the one just taken
             decay = ema_decay_at(self.global_step, self.task.config.training.ema_decay)
             parameters = self.named_weights()
-            averages = list(self.average.values())
-            torch._foreach_lerp_(averages, [parameters[name].detach() for name in self.average], 1.0 - decay)
+            averages = [local(value) for value in self.average.values()]
+            torch._foreach_lerp_(averages, [local(parameters[name].detach()) for name in self.average], 1.0 - decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the averages; the writer turns them into the checkpoint's weights."""
-        checkpoint["average"] = dict(self.average)
+        checkpoint["average"] = {name: whole(value) for name, value in self.average.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the averages back; they begin with the weights where none were kept."""
-        kept, weights = checkpoint["average"], checkpoint["state_dict"]
-        self.average = kept or {name: weights[f"network.{name}"].clone() for name in self.average}
+        """Takes the averages back."""
+        self.average = checkpoint["average"]
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Every parameter by its name; one that is shared has several."""
         return dict(self.network.named_parameters(remove_duplicate=False))
 
     def weights(self) -> dict[str, Tensor]:
-        """What is validated and saved: the averages where they are kept, else the weights."""
-        return {**self.network.state_dict(), **self.average}
+        """What is validated and saved, whole: the averages where they are kept, else the weights."""
+        return {name: whole(value) for name, value in {**self.network.state_dict(), **self.average}.items()}
 
-    def denoiser(self) -> TorchDenoiser:
-        """The network as it is now, behind the protocol."""
-        autocast = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
-        context = self.task.objective.settings.context_len
-        device = self.device
-        return TorchDenoiser(self.network, self.task.model, context_len=context, device=device, autocast=autocast)
+    def denoiser(self, network: nn.Module) -> TorchDenoiser:
+        """A network that computes as this one is trained, behind the protocol."""
+        autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(self.trainer.precision))
+        context, device = self.task.objective.settings.context_len, self.trainer.strategy.root_device
+        return TorchDenoiser(network, self.task.model, context_len=context, device=device, autocast=autocast)
 
     def _optimizer(self) -> Optimizer:
         optimizer = self.optimizers(use_pl_optimizer=False)

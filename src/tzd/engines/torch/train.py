@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from tzd.checkpoint import Checkpoint, RunFolder
-from tzd.config import RunConfig, TrainingSettings
+from tzd.config import RunConfig
 from tzd.engines.torch.callbacks import CourseCallback, TorchTrainee
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
 from tzd.engines.torch.denoiser import NETWORKS, build, set_weights, weight_shapes
 from tzd.engines.torch.module import DiffusionModule
+from tzd.engines.torch.sharded import ShardedStrategy
+from tzd.engines.torch.trainer import ending_together, make_trainer
 from tzd.errors import ConfigError, InterruptedRunError, UserError
+from tzd.training.course import Course, NotFiniteError
 from tzd.training.records import Logger
 from tzd.training.run import checkpoint_to_resume, first_weights, initial_architecture, open_run
-from tzd.training.samples import validation_samplers
+from tzd.training.samples import check_samplers
 from tzd.training.task import Task, make_task
+
+MakeLoggers = Callable[[RunFolder, int | None, int], Sequence[Logger]]
 
 # Floating-point operations of a run from which on compiling it repays the half minute that it takes: about five
 # minutes' worth of a laptop's cores, and of a data-centre GPU.
 _COMPILE_FROM = {"cpu": 1e14, "cuda": 1e16}
-
-
-def auto_precision(device_type: str) -> str:
-    """bf16-mixed where the processor multiplies bfloat16 matrices in hardware, else 32-true."""
-    if device_type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if device_type == "cpu":
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16-mixed" if native else "32-true"
-    return "32-true"
 
 
 def should_compile(setting: bool | str, network: nn.Module, task: Task, device_type: str) -> bool:
@@ -87,52 +82,15 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _trainer(settings: TrainingSettings) -> L.Trainer:
-    """A trainer that knows its device and its number of processes, and nothing of the task yet."""
-    precision = settings.precision
-    if precision == "auto":
-        accelerator = settings.accelerator
-        if accelerator == "auto":
-            accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-        precision = auto_precision({"gpu": "cuda"}.get(accelerator, accelerator))
-    try:
-        trainer = L.Trainer(
-            accelerator=settings.accelerator,
-            devices=1 if settings.devices == "auto" else settings.devices,
-            num_nodes=settings.num_nodes,
-            strategy=settings.strategy,
-            precision=str(precision),
-            max_epochs=-1,
-            max_steps=settings.max_steps or -1,
-            accumulate_grad_batches=settings.gradient_accumulation_steps,
-            limit_val_batches=0,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            logger=False,
-        )
-    # Lightning's own words about an impossible combination
-    except (ValueError, RuntimeError, TypeError, MisconfigurationException, ImportError) as error:
-        raise ConfigError(
-            f"training.accelerator, devices, strategy or precision: {str(error).splitlines()[0]}"
-        ) from error
-    if trainer.world_size > 1:
-        raise ConfigError(
-            f"training.devices={settings.devices} on training.num_nodes={settings.num_nodes} asks for"
-            f" {trainer.world_size} processes: this version trains in one; set both to 1"
-        )
-    return trainer
-
-
 def train(
     config: RunConfig,
-    loggers: Callable[[RunFolder, int | None, int], Sequence[Logger]],
+    loggers: MakeLoggers,
     network: nn.Module | None = None,
     initial: Checkpoint | None = None,
-) -> Path:
+) -> Path | None:
     """Trains, or goes on training.
+
+    Of several processes each computes its rows of the same global batch; the first one writes.
 
     Args:
         config: the run.
@@ -142,21 +100,34 @@ def train(
         initial: what a new run begins with, instead of random weights.
 
     Returns:
-        The run's folder.
+        The run's folder; None in every process but the first.
 
     Raises:
         InterruptedRunError: a signal stopped the run, after it was saved.
         TzdError: the loss is not finite, a folder cannot be written, or the configuration does not fit.
     """
-    if config.training.val_generation_freq:
-        validation_samplers(config)  # says now what it would say at the first validation
+    check_samplers(config)
     with quiet():
-        trainer = _trainer(config.training)
-        task = make_task(config, initial_architecture(initial, config), world=trainer.world_size, progress=True)
+        trainer = make_trainer(config.training)
+        task = make_task(
+            config,
+            initial_architecture(initial, config),
+            world=trainer.world_size,
+            progress=trainer.is_global_zero,
+        )
         module = DiffusionModule(_network(task, network, initial), task)
+        if not trainer.is_global_zero:
+            with suppress(NotFiniteError):  # which the first process reports
+                _fit(trainer, module, task, None, loggers)
+            return None
         run = open_run(task)
         with run.lock():
-            _fit(trainer, module, task, run, loggers)
+            course, received = _fit(trainer, module, task, run, loggers)
+    if course.leaving:
+        raise InterruptedRunError(
+            f"stopped and saved at step {course.step}; to go on, repeat the command with training.resume={run.path}",
+            received or signal.SIGTERM,  # which another process may have received
+        )
     return run.path
 
 
@@ -174,35 +145,47 @@ def _fit(
     trainer: L.Trainer,
     module: DiffusionModule,
     task: Task,
-    run: RunFolder,
-    make_loggers: Callable[[RunFolder, int | None, int], Sequence[Logger]],
-) -> None:
+    run: RunFolder | None,
+    make_loggers: MakeLoggers,
+) -> tuple[Course, int | None]:
+    """Trains. Returns what became of it, and the signal that was received, if one was."""
     own = type(module.network)
-    checkpoint_io = TzdCheckpointIO(task, None if own in NETWORKS.values() else own.__name__)
+    name = None if own in NETWORKS.values() else own.__name__
+    checkpoint_io = TzdCheckpointIO(task, trainer.strategy.broadcast, name)
     trainer.strategy.checkpoint_io = checkpoint_io
     trainer.fit_loop.epoch_loop.max_steps = task.total_steps
-    checkpoint, resume_step = checkpoint_to_resume(task, run)
-    if should_compile(task.config.training.compile, module.network, task, trainer.strategy.root_device.type):
-        if can_compile():
-            module.network.compile()
-        else:
-            print("torch.compile finds no working C++ compiler here: training runs without it, slower", file=sys.stderr)
-    if checkpoint is None:
+    # the others are told by the first process where its checkpoint lies
+    resumed = task.config.training.resume is not False
+    checkpoint, resume_step = (Path("the first process's") if resumed else None), None
+    if run is not None:
+        checkpoint, resume_step = checkpoint_to_resume(task, run)
+    _compile(module.network, task, trainer)
+    if not resumed:
         # Lightning counts steps here; it has no other place to say that a run does not begin with the first
         progress = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
         progress.ready = progress.completed = task.config.training.first_step
-    loggers = make_loggers(run, resume_step, task.total_steps)
+    loggers = make_loggers(run, resume_step, task.total_steps) if run is not None else ()
     trainee = TorchTrainee(trainer, module, checkpoint_io)
-    callback = CourseCallback(task, trainee, run, loggers, resumed=checkpoint is not None)
+    callback = CourseCallback(task, trainee, run, loggers, resumed=resumed)
     trainer.callbacks = [*trainer.callbacks, callback]
     try:
-        trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
+        with ending_together(trainer):
+            trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
+        callback.course.test()
     finally:
         for logger in loggers:
             logger.close()
-    course, received = callback.course, callback.signals.received
-    if received is not None and course.step < task.total_steps:
-        raise InterruptedRunError(
-            f"stopped and saved at step {course.step}; to go on, repeat the command with training.resume={run.path}",
-            received,
-        )
+    return callback.course, callback.signals.received
+
+
+def _compile(network: nn.Module, task: Task, trainer: L.Trainer) -> None:
+    """Has the network compiled where that pays."""
+    setting = task.config.training.compile
+    if isinstance(trainer.strategy, ShardedStrategy):
+        if setting is True:
+            raise ConfigError("training.compile=true with strategy=fsdp: leave it out, or set training.strategy=ddp")
+    elif should_compile(setting, network, task, trainer.strategy.root_device.type):
+        if can_compile():
+            network.compile()
+        else:
+            print("torch.compile finds no working C++ compiler here: training runs without it, slower", file=sys.stderr)
