@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tzd.config import DataSettings
 from tzd.corpus import SPLITS, corpora, open_corpus, resolve_file
 from tzd.corpus.chat import Message, PairTokenizer
-from tzd.corpus.conversations import open_pairs
+from tzd.corpus.conversations import find_file, open_pairs, read_lines
 from tzd.corpus.files import read_text
 from tzd.errors import CorpusError, UserError, nearest
 
@@ -69,9 +69,12 @@ def _pairs(args: argparse.Namespace, model: Model) -> list[tuple[Sequence[Messag
     trained = (model.provenance or {}).get("run", {}).get("data", {})
     keys = {name: trained[name] for name in ("prompt_key", "answer_key", "messages_key") if name in trained}
     given = {name: getattr(args, name) for name in ("prompt_key", "answer_key") if getattr(args, name) is not None}
-    pairs = open_pairs(DataSettings(name="pairs", path=args.data, data_dir=args.data_dir, **{**keys, **given}))
-    splits = (args.split,) if args.split else SPLITS
-    return [(pair.messages, pair.answer) for split in splits for pair in pairs.splits[split]]
+    settings = DataSettings(name="pairs", path=args.data, data_dir=args.data_dir, **{**keys, **given})
+    if args.split is not None:
+        pairs = open_pairs(settings).splits[args.split]
+    else:
+        pairs = [pair for turns in read_lines(find_file(args.data, args.data_dir), settings) for pair in turns]
+    return [(pair.messages, pair.answer) for pair in pairs]
 
 
 def _text(args: argparse.Namespace) -> tuple[str, str]:

@@ -204,5 +204,13 @@ def load_pairs(description: Mapping[str, Any], folder: Path) -> PairTokenizer:
     return tokenizer
 
 
+def same_tokens(description: object, tokenizer: Tokenizer) -> bool:
+    """Whether the tokens of a tokenizer of that description mean the same: with pairs, their base's own do."""
+    ours = [tokenizer.describe()]
+    if isinstance(tokenizer, PairTokenizer) and tokenizer.base.eos_id is not None:
+        ours.append(tokenizer.base.describe())
+    return description in ours
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

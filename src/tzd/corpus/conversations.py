@@ -43,7 +43,7 @@ class Pairs:
         sha256: hex digest of all that is said, and by whom.
     """
 
-    splits: Mapping[str, Sequence[Pair]] = field(repr=False)
+    splits: Mapping[str, list[Pair]] = field(repr=False)
     sha256: str
 
     def alphabet(self) -> set[str]:
@@ -88,7 +88,7 @@ def open_pairs(settings: DataSettings, *, progress: bool = False) -> Pairs:
     return Pairs({name: [p for c in rows for p in c] for name, rows in _split(sources).items()}, digest.hexdigest())
 
 
-def find_file(path: str | Path, data_dir: str | None = None) -> Path:
+def find_file(path: str, data_dir: str | None = None) -> Path:
     """The file that `data.path` means; CorpusError if there is none."""
     lookup = Lookup(path, data_dir)
     found = lookup.find(path)

@@ -10,6 +10,7 @@ import numpy as np
 from tzd.checkpoint import Checkpoint, RunFolder, check_export, check_weights, read_checkpoint, write_npz
 from tzd.checkpoint.layout import CONFIG
 from tzd.config import Architecture, RunConfig, model_config
+from tzd.corpus.chat import same_tokens
 from tzd.errors import ConfigError, UserError
 from tzd.training.initial import initial_weights
 from tzd.training.task import Task
@@ -124,7 +125,7 @@ def _check_initial(initial: Checkpoint, task: Task) -> None:
             f"{where} has {model.vocab_size} tokens, and this run's tokenizer {task.tokenizer.vocab_size}:"
             " set tokenizer to the one that it was trained with (training.init_from)"
         )
-    if tokenizer != {} and tokenizer != task.tokenizer.describe():
+    if tokenizer != {} and not same_tokens(tokenizer, task.tokenizer):
         raise ConfigError(
             f"{where} has another tokenizer than this run, whose tokens would mean other things to it:"
             " set tokenizer and data as they were (training.init_from)"
