@@ -21,10 +21,10 @@ def initial_weights(
         model_type: whose names they are, and whose rule it is.
 
     Returns:
-        Canonical name -> float32 array. Each depends on the seed, its name and its shape (and for `smdm` on the number
-        of layers) alone.
+        Canonical name -> float32 array. Each depends on the seed, its name and its shape (and for `smdm` and `litgpt`
+        on the number of layers) alone.
     """
-    rule = {"tiny": _tiny, "smdm": _smdm}[model_type]
+    rule = {"tiny": _tiny, "smdm": _smdm, "litgpt": _litgpt}[model_type]
     layers = len({name.split(".")[2] for name in shapes if name.startswith("transformer.h.")})
     seed = integer(seed, "weights", 0)
     return {name: rule(name, shape, seed, layers) for name, shape in shapes.items()}
@@ -48,16 +48,35 @@ def _tiny(name: str, shape: tuple[int, ...], seed: int, layers: int) -> np.ndarr
 
 
 def _smdm(name: str, shape: tuple[int, ...], seed: int, layers: int) -> np.ndarray:
-    """SMDM's rule (lit_gpt/diffmodel.py, TransEncoder._init_weights), which is GPT-NeoX's (arXiv:2204.06745).
+    """SMDM's rule (lit_gpt/diffmodel.py, TransEncoder._init_weights): what the MLP writes is small if it is gated."""
+    into_stream = name.endswith(("attn.proj.weight", "swiglu.w3.weight", "mlp.proj.weight"))
+    return _neox(name, shape, seed, layers, into_stream, small=into_stream and not name.endswith("mlp.proj.weight"))
 
-    Embedding, head and matrices are normal with variance 2/(5 · width); what attention and SwiGLU write to the residual
-    stream has standard deviation 1/(√width · layers). Norms begin as the identity, biases at zero.
+
+def _litgpt(name: str, shape: tuple[int, ...], seed: int, layers: int) -> np.ndarray:
+    """LitGPT's rule (litgpt/pretrain.py, initialize_weights), for its GptNeoxMLP too, which LitGPT leaves out."""
+    into_stream = name.endswith("proj.weight")
+    return _neox(name, shape, seed, layers, into_stream, small=into_stream)
+
+
+def _neox(name: str, shape: tuple[int, ...], seed: int, layers: int, into_stream: bool, *, small: bool) -> np.ndarray:
+    """GPT-NeoX's rule (arXiv:2204.06745).
+
+    Embedding, head and matrices are normal with variance 2/(5 · width); what is small has standard deviation
+    1/(√width · layers). Norms begin as the identity, biases at zero.
+
+    Args:
+        name: of the weight.
+        shape: its shape.
+        seed: of the weights.
+        layers: transformer blocks.
+        into_stream: whether it writes to the residual stream, whose width then is its number of rows.
+        small: whether it begins small.
     """
     if name.endswith("bias"):
         return np.zeros(shape, np.float32)
     if len(shape) == 1:
         return np.ones(shape, np.float32)
-    width = shape[0] if name.endswith(("w3.weight", "mlp.proj.weight")) else shape[1]
-    writes = name.endswith(("attn.proj.weight", "swiglu.w3.weight"))
-    deviation = 1 / (math.sqrt(width) * layers) if writes else math.sqrt(2 / (5 * width))
+    width = shape[0] if into_stream else shape[1]
+    deviation = 1 / (math.sqrt(width) * layers) if small else math.sqrt(2 / (5 * width))
     return normals(seed, name, 0, shape) * np.float32(deviation)

@@ -16,11 +16,13 @@ from tzd.checkpoint import check_weights
 from tzd.config import Architecture
 from tzd.engines.inputs import banned_columns, check_tokens, embedding_rows
 from tzd.engines.torch.arrays import TorchArrays
+from tzd.engines.torch.litgpt import Litgpt
 from tzd.engines.torch.smdm import Smdm
 from tzd.engines.torch.tiny import Tiny
 from tzd.errors import ConfigError, UserError
 
-NETWORKS: dict[str, type[nn.Module]] = {"tiny": Tiny, "smdm": Smdm}  # a new model type is one file and one entry
+# a new model type is one file and one entry
+NETWORKS: dict[str, type[nn.Module]] = {"tiny": Tiny, "smdm": Smdm, "litgpt": Litgpt}
 
 
 class TorchDenoiser:
