@@ -19,6 +19,7 @@ from tzd.errors import TzdError, UserError, nearest
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("tzd.cli.demo", "train a small model on this machine and watch it write"),
     "train": ("tzd.cli.train", "train a model: KEY=VALUE settings, groups by Hydra"),
+    "plan": ("tzd.cli.plan", "what a run would cost: operations, memory, time"),
     "sample": ("tzd.cli.sample", "write text with a trained model"),
     "infill": ("tzd.cli.infill", "fill the blanks of a text"),
     "eval": ("tzd.cli.eval", "score a text: NELBO in nats per token and bits per character"),
