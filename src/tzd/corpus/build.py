@@ -5,14 +5,14 @@ from __future__ import annotations
 import bisect
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from tzd.config import TokenizerSettings
-from tzd.corpus.documents import PIECE, Documents, Piece, find_documents
+from tzd.corpus.documents import Documents, batches, find_documents
 from tzd.corpus.parallel import pack_all
 from tzd.corpus.shard_writer import ShardWriter
 from tzd.corpus.shards import DOCUMENTS, FORMAT, INDEX, Counts, Index, SourceFile, Splits, file_sha256
@@ -73,7 +73,7 @@ def build_shards(
     with _under_construction(folder) as part:
         made = make_tokenizer(tokenizer, documents)
         with ShardWriter(part, token_dtype(made.vocab_size), shard_tokens) as writer:
-            for packed in pack_all(made, _batches(documents.pieces("tokenizing")), workers):
+            for packed in pack_all(made, batches(documents.pieces("tokenizing")), workers):
                 writer.add(packed)
         index = Index(
             format=FORMAT,
@@ -87,19 +87,6 @@ def build_shards(
         ).signed()
         (part / INDEX).write_text(json.dumps(to_mapping(index), indent=1) + "\n", encoding="utf-8")
     return index
-
-
-def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces in lists of at least `PIECE` characters."""
-    batch, characters = [], 0
-    for piece in pieces:
-        batch.append(piece)
-        characters += len(piece.text)
-        if characters >= PIECE:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _splits(file: Path, validation: float, test: float) -> Splits:

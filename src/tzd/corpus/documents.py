@@ -121,6 +121,20 @@ def find_documents(items: Iterable[str], lookup: Lookup | None = None) -> tuple[
     return tuple(dict.fromkeys(found))
 
 
+def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Pieces in lists of at least `PIECE` characters."""
+    batch: list[Piece] = []
+    characters = 0
+    for piece in pieces:
+        batch.append(piece)
+        characters += len(piece.text)
+        if characters >= PIECE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
 def _of_text(path: Path, separator: str | None, advance: Advance) -> Iterator[Piece]:
     pending, begun, number = "", False, 1
     for block in _decoded(path, advance):
@@ -128,7 +142,7 @@ def _of_text(path: Path, separator: str | None, advance: Advance) -> Iterator[Pi
         if separator:
             *whole, pending = pending.split(separator)
             for document in whole:
-                yield from _pieces(document, f"{path}, document {number}", begun)
+                yield from pieces_of(document, f"{path}, document {number}", begun)
                 begun, number = False, number + 1
         start, margin = 0, len(separator or "")  # the last characters may be the beginning of a separator
         while len(pending) - start > PIECE + margin:
@@ -136,7 +150,7 @@ def _of_text(path: Path, separator: str | None, advance: Advance) -> Iterator[Pi
             yield Piece(pending[start:end], False, f"{path}, document {number}")
             start, begun = end, True
         pending = pending[start:]
-    yield from _pieces(pending, f"{path}, document {number}", begun)
+    yield from pieces_of(pending, f"{path}, document {number}", begun)
 
 
 def _of_jsonl(path: Path, column: str, advance: Advance) -> Iterator[Piece]:
@@ -146,7 +160,7 @@ def _of_jsonl(path: Path, column: str, advance: Advance) -> Iterator[Piece]:
             number, where = number + 1, f"{path}, line {number + 1}"
             if len(line) > LONGEST_LINE:
                 raise CorpusError(f"{where} is longer than {LONGEST_LINE >> 20} MiB; make several documents of it")
-            yield from _pieces(_text_of_line(line, column, where), where)
+            yield from pieces_of(_text_of_line(line, column, where), where)
             advance(raw.tell() - at)
             at = raw.tell()
 
@@ -187,14 +201,14 @@ def _of_parquet(path: Path, column: str, advance: Advance) -> Iterator[Piece]:
                     number, where = number + 1, f"{path}, row {number + 1}"
                     if text is None:
                         raise CorpusError(f"{where} has no text under '{column}'; remove the row")
-                    yield from _pieces(text, where)
+                    yield from pieces_of(text, where)
                 advance(int(per_row * batch.num_rows))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path} cannot be read as Parquet ({_first_line(error)}); get it again") from error
 
 
-def _pieces(document: str, where: str, begun: bool = False) -> Iterator[Piece]:
-    """A whole document, or what is left of one that has begun; nothing where it is blank."""
+def pieces_of(document: str, where: str, begun: bool = False) -> Iterator[Piece]:
+    """A whole document in pieces, or what is left of one that has begun; nothing where it is blank."""
     if not begun and not document.strip():
         return
     start = 0

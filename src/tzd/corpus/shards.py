@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from tzd.corpus.corpus import SPLITS
-from tzd.corpus.tokenizer import FILE, Tokenizer, load_tokenizer
+from tzd.config import TokenizerSettings
+from tzd.corpus.corpus import SPLITS, Corpus
+from tzd.corpus.tokenizer import FILE, Tokenizer, load_tokenizer, make_tokenizer
 from tzd.errors import CheckpointError, ConfigError, CorpusError
-from tzd.mapping import from_mapping, to_mapping
+from tzd.mapping import from_mapping, require, to_mapping
 
 INDEX = "index.json"
 DOCUMENTS = "documents.bin"
@@ -184,6 +185,26 @@ class ShardedCorpus:
     folder: Path
     index: Index
     tokenizer: Tokenizer
+
+    @property
+    def name(self) -> str:
+        """What the corpus is called: as its folder."""
+        return self.folder.resolve().name
+
+    def check_tokenizer(self, settings: TokenizerSettings) -> None:
+        """Raises ConfigError where the group `tokenizer` asks for another tokenizer than the shards were made with."""
+        if settings.name == "corpus":
+            return
+        ours = self.tokenizer
+        same = settings.name == ours.kind and settings.vocab_size in (None, ours.vocab_size)
+        if same and settings.pretrained_model_name_or_path is not None:
+            nothing = Corpus("", dict.fromkeys(SPLITS, ""), "", None, "")  # such a tokenizer is not made for a text
+            same = make_tokenizer(settings, nothing).files() == ours.files()
+        require(
+            same,
+            f"{self.folder} was tokenized by {ours.kind} with {ours.vocab_size} tokens, not by the tokenizer given:"
+            " leave it out (tokenizer=corpus), or build shards with that one",
+        )
 
     def tokens(self, split: str) -> ShardedTokens:
         """The tokens of a split; nothing is read yet."""

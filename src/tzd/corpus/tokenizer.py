@@ -102,6 +102,7 @@ def make_tokenizer(settings: TokenizerSettings, corpus: Texts) -> Tokenizer:
     """
     known = kinds()
     kind = known.get(settings.name)
+    require(settings.name != "corpus", "tokenizer=corpus is that of data=shards; name another one for this corpus")
     if kind is None:
         raise ConfigError(f"unknown tokenizer.name '{settings.name}'{nearest(settings.name, known)}")
     for owner, other in known.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from tzd.config import RunConfig
 from tzd.corpus import SPLITS, Batch, Tokenizer, Windows, evaluation_windows, make_tokenizer, open_corpus, token_array
 from tzd.corpus.chat import TEMPLATE_FILES, ChatTemplate, PairTokenizer, read_template
 from tzd.corpus.conversations import open_pairs
+from tzd.corpus.packing import Packer
 from tzd.corpus.pairs import tokenize
-from tzd.errors import CorpusError
+from tzd.corpus.shards import open_shards
+from tzd.corpus.stream import StreamedWindows, open_stream
+from tzd.corpus.windows import TokenRow
+from tzd.errors import ConfigError, CorpusError
 from tzd.hub import repository
 from tzd.mapping import require
 
@@ -74,31 +79,69 @@ def _open_text(config: RunConfig, progress: bool) -> TrainingData:
     """A text, cut into windows."""
     corpus = open_corpus(config.data.name, path=config.data.path, data_dir=config.data.data_dir, progress=progress)
     tokenizer = make_tokenizer(config.tokenizer, corpus)
-    length = config.data.block_size
-    windows = Windows(token_array(corpus, tokenizer, "train"), length, config.seed)
-    held_out = token_array(corpus, tokenizer, "validation")
-    if len(held_out) <= (context := config.objective.context_len):
-        raise CorpusError(
-            f"the validation split has {len(held_out)} tokens, and the first {context} of a window are never scored: it"
-            f" takes at least {context + 1}; use a longer text (data.path)"
-        )
-    validation = tuple(evaluation_windows(held_out, length, config.training.val_windows))
-    return TrainingData(
-        name=corpus.name,
-        sha256=corpus.sha256,
-        tokenizer=tokenizer,
-        examples=windows,
-        validation=validation,
-        test=_test_windows(token_array(corpus, tokenizer, "test"), config),
-        characters_per_token=len(corpus.splits["validation"]) / max(1, len(held_out)),
-        prompt=validation[0][0, :context],
+    train, validation, test = (token_array(corpus, tokenizer, split) for split in SPLITS)
+    windows = Windows(train, config.data.block_size, config.seed)
+    characters = len(corpus.splits["validation"])
+    return _held_out_windows(config, corpus.name, corpus.sha256, tokenizer, windows, validation, test, characters)
+
+
+def _open_shards(config: RunConfig, progress: bool) -> TrainingData:
+    """A folder of shards, cut into windows."""
+    require(config.data.path is not None, "data=shards needs data.path=FOLDER, which tzd corpus build makes")
+    corpus = open_shards(str(config.data.path))
+    corpus.check_tokenizer(config.tokenizer)
+    train, validation, test = (corpus.tokens(split) for split in SPLITS)
+    windows = Windows(train, config.data.block_size, config.seed)
+    characters, sha256 = corpus.index.splits.validation.characters, corpus.index.sha256
+    return _held_out_windows(config, corpus.name, sha256, corpus.tokenizer, windows, validation, test, characters)
+
+
+def _open_stream(config: RunConfig, progress: bool) -> TrainingData:
+    """A stream of documents, cut into windows as it is read."""
+    settings, training = config.data, config.training
+    require(settings.num_workers <= 1, "a stream has one end: set data.num_workers to 1 or 0")
+    if training.max_steps is None:
+        raise ConfigError("nobody knows the length of a stream: set training.max_steps, which is its epoch")
+    stream = open_stream(settings, config.seed)
+    packer = Packer(make_tokenizer(config.tokenizer, stream))
+    validation, test = (stream.held_out(split, packer) for split in ("validation", "test"))
+    per_epoch = training.max_steps * settings.batch_size * training.gradient_accumulation_steps
+    windows = StreamedWindows(stream, packer, settings.block_size, per_epoch)
+    characters = int(validation.character_ends[-1])
+    sha256 = hashlib.sha256(validation.tokens.tobytes()).hexdigest()  # nobody has read the rest
+    return _held_out_windows(
+        config, stream.name, sha256, packer.tokenizer, windows, validation.tokens, test.tokens, characters
     )
 
 
-def _test_windows(tokens: np.ndarray, config: RunConfig) -> tuple[np.ndarray, ...]:
-    if len(tokens) <= config.objective.context_len:
-        return ()
-    return tuple(evaluation_windows(tokens, config.data.block_size, config.training.val_windows))
+def _held_out_windows(
+    config: RunConfig,
+    name: str,
+    sha256: str,
+    tokenizer: Tokenizer,
+    windows: Examples,
+    validation: TokenRow,
+    test: TokenRow,
+    characters: int,
+) -> TrainingData:
+    """The data of a run on windows, with those of the held-out tokens; `characters`: of the validation split."""
+    length, limit, context = config.data.block_size, config.training.val_windows, config.objective.context_len
+    if len(validation) <= context:
+        raise CorpusError(
+            f"the validation split has {len(validation)} tokens, and the first {context} of a window are never scored:"
+            f" it takes at least {context + 1}; use a longer text (data.path)"
+        )
+    scored = tuple(evaluation_windows(validation, length, limit))
+    return TrainingData(
+        name=name,
+        sha256=sha256,
+        tokenizer=tokenizer,
+        examples=windows,
+        validation=scored,
+        test=tuple(evaluation_windows(test, length, limit)) if len(test) > context else (),
+        characters_per_token=characters / max(1, len(validation)),
+        prompt=scored[0][0, :context],
+    )
 
 
 def _open_pairs(config: RunConfig, progress: bool) -> TrainingData:
@@ -147,4 +190,8 @@ def _chat_template(config: RunConfig) -> ChatTemplate | None:
 
 
 # What is no text cut into windows, by `data.name`.
-OPENERS: dict[str, Callable[[RunConfig, bool], TrainingData]] = {"pairs": _open_pairs}
+OPENERS: dict[str, Callable[[RunConfig, bool], TrainingData]] = {
+    "pairs": _open_pairs,
+    "shards": _open_shards,
+    "stream": _open_stream,
+}
