@@ -46,9 +46,11 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def forward(self, tokens, *, t=None, rows=None, **rest):
-        assert not rest
+    def forward(self, tokens, *, t=None, rows=None, attention=None):
         self.calls.append((tokens.copy(), t, rows))
+        if attention is not None:  # what is not attended to reads as a place beyond the text
+            assert not attention.all()
+            tokens = np.where(attention, tokens, MASK)
         logits, cache = self.inner.forward(tokens, t=t, rows=rows)
         return self.xp.asarray(logits), cache
 
@@ -340,6 +342,71 @@ def test_what_is_banned_is_never_written():
     denoiser = Recorder(banned=banned)
     *_, last = stream(denoiser, blank_canvas("nothing", ONE_WINDOW, 50), sampler=sampler("ancestral", temperature=1e6))
     assert set(np.unique(last.tokens)) == {0, 1, 2}
+
+
+def test_tokens_may_be_banned_by_the_caller():
+    rules, tokens = sampler("ancestral", temperature=1e6), blank_canvas("nothing", ONE_WINDOW, 50)
+    model, caller = np.isin(np.arange(V), [0, 1, 2]), np.isin(np.arange(V), [3, 4, 5, 6, 7])
+    *_, last = stream(Recorder(banned=model), tokens, banned=caller, sampler=rules)
+    assert set(np.unique(last.tokens)) == {8, 9, 10}
+    with pytest.raises(UserError, match="every token is banned"):
+        stream(Recorder(banned=~caller), tokens, banned=caller, sampler=rules)
+    with pytest.raises(UserError, match="banned must be 11 truth values"):
+        stream(Recorder(), tokens, banned=np.array([3]), sampler=rules)
+
+
+@pytest.mark.parametrize("length", [ONE_WINDOW, SLIDING])
+@pytest.mark.parametrize("settings", [{}, {"cfg_scale": 1.0, "block_len": 4}])
+def test_rows_of_different_lengths_are_written_together_as_they_are_alone(length, settings):
+    """Without draws, which have a row's number and the width of the batch, what is written depends on what is seen."""
+    rules = sampler("threshold", confidence_threshold=0.3, **settings)
+    lengths = np.array([length, length - 5, length - 9])
+    tokens = blank_canvas("prompt", length)
+    pads = np.arange(length) >= lengths[:, None]
+    tokens[pads] = 0
+    frames = list(stream(Recorder(), tokens, lengths=lengths, sampler=rules))
+    assert (frames[-1].tokens[pads] == 0).all() and not frames[-1].masked.any()
+    for row, n in enumerate(lengths):
+        *_, alone = stream(Recorder(), tokens[row : row + 1, :n], sampler=rules)
+        assert frames[-1].tokens[row, :n].tolist() == alone.tokens[0].tolist()
+
+
+def test_lengths_that_cannot_be_are_refused():
+    for lengths in ([16, 16], [16, 17, 3], [16, 0, 3]):
+        with pytest.raises(UserError, match=r"lengths must be 3 whole numbers in 1\.\.16"):
+            stream(Recorder(), blank_canvas("nothing", ONE_WINDOW), lengths=lengths, sampler=sampler("ancestral"))
+
+
+def test_time_does_not_count_padding():
+    denoiser = Recorder(time_conditioned=True, context_len=2)
+    tokens = blank_canvas("nothing", ONE_WINDOW)
+    list(stream(denoiser, tokens, lengths=np.array([16, 12, 8]), sampler=sampler("llada", steps=2)))
+    assert denoiser.calls[0][1] == pytest.approx([1, 1, 1])
+    assert denoiser.calls[1][1] == pytest.approx([8 / 14, 6 / 10, 4 / 6])
+
+
+def test_a_row_that_has_ended_is_filled_up_without_another_pass():
+    end = 7
+
+    def logits(tokens):  # the first token says in which block of 4 the text ends
+        at = np.arange(tokens.shape[1]) == 4 * tokens[:, :1] + 1
+        return np.where(at[:, :, None], 9.0 * (np.arange(V) == end), 9.0 * (np.arange(V) == 3))
+
+    tokens = np.full((2, 17), MASK)
+    tokens[:, 0] = [2, 1]
+    rules = sampler("llada", steps=8, block_len=4, temperature=0)
+    denoiser = FunctionDenoiser(logits, V, 17)
+    frames = list(stream(denoiser, tokens, sampler=rules, eos_id=end))
+    assert frames[-1].tokens[0].tolist() == [2, *[3] * 8, 7, *[3] * 3, *[7] * 4]
+    assert frames[-1].tokens[1].tolist() == [1, *[3] * 4, 7, *[3] * 3, *[7] * 8]
+    assert frames[-1].nfe == 6  # two passes a block; the first row needs three blocks
+    assert frames[4].revealed[1].sum() == 2 + 8 and not frames[4].masked[1].any()
+    unended = list(stream(denoiser, tokens, sampler=rules))[-1]
+    assert (unended.nfe, unended.tokens[1, 9:].tolist()) == (8, [3] * 8)
+    given = np.where(np.arange(17) == 3, end, tokens)  # in what was given it ends nothing
+    assert list(stream(denoiser, given, sampler=rules, eos_id=end))[-1].tokens[0, 9] == end
+    with pytest.raises(UserError, match="eos_id=11 is none of the 11 tokens"):
+        stream(denoiser, tokens, sampler=rules, eos_id=11)
 
 
 def test_a_mask_id_inside_the_head_is_never_written():

@@ -87,19 +87,21 @@ class Denoiser(Protocol):
         ...
 
 
-def masked_fraction(tokens: np.ndarray, mask_id: int, context_len: int) -> np.ndarray:
+def masked_fraction(tokens: np.ndarray, mask_id: int, context_len: int, inside: np.ndarray | None = None) -> np.ndarray:
     """The time that a canvas shows by itself: the masked share of what training could mask.
 
     Args:
         tokens: (B, L) int.
         mask_id: id of [MASK].
         context_len: length of the prefix that training never masked.
+        inside: (B, L) bool, what is no padding; everything if None.
 
     Returns:
         (B,) float64 in [0, 1].
     """
-    maskable = max(1, tokens.shape[1] - context_len)
-    return np.minimum(1.0, (tokens == mask_id).sum(axis=1) / maskable)
+    inside = np.ones(tokens.shape, dtype=bool) if inside is None else inside
+    maskable = np.maximum(1, inside.sum(axis=1) - context_len)
+    return np.minimum(1.0, ((tokens == mask_id) & inside).sum(axis=1) / maskable)
 
 
 def time_rows(t: np.ndarray, steps: int) -> np.ndarray:

@@ -47,11 +47,14 @@ class Plan:
     length: np.ndarray
 
 
-def make_plan(blank: np.ndarray, width: int, overlap: int, block_len: int | None, steps: int | None) -> Plan:
+def make_plan(
+    blank: np.ndarray, lengths: np.ndarray, width: int, overlap: int, block_len: int | None, steps: int | None
+) -> Plan:
     """Windows and blocks for all rows.
 
     Args:
         blank: (B, T) bool, what is to be filled.
+        lengths: (B,) int, columns of each row; what lies behind is padding.
         width: length of the window.
         overlap: written positions before the first blank of each window but the first.
         block_len: length of the blocks; None makes one block of what is blank in a window.
@@ -61,8 +64,9 @@ def make_plan(blank: np.ndarray, width: int, overlap: int, block_len: int | None
         ConfigError: a window has more blocks than there are steps.
     """
     # Rows mostly share their layout, so each layout is planned once, in plain Python.
-    _, first, layout = np.unique(np.packbits(blank, axis=1), axis=0, return_index=True, return_inverse=True)
-    plans = [_plan_row(blank[row], width, overlap, block_len, steps) for row in first]
+    layouts = np.concatenate([np.packbits(blank, axis=1), lengths[:, None]], axis=1)
+    _, first, layout = np.unique(layouts, axis=0, return_index=True, return_inverse=True)
+    plans = [_plan_row(blank[row, : lengths[row]], width, overlap, block_len, steps) for row in first]
     length = np.array([len(plan) for plan in plans])
     table = np.zeros((len(plans), length.max() + 1, 5), dtype=np.int64)
     table[:, :, 4] = 1  # no division by zero where nothing is left to do
@@ -129,6 +133,11 @@ class Cursor:
         moved = np.flatnonzero(active & (full | (self.index >= self.steps)))
         self._at[moved] += 1
         self._enter(moved)
+
+    def finish(self, rows: np.ndarray) -> None:
+        """Ends `rows` (N,) wherever they stand."""
+        self._at[rows] = self._plan.length[rows]
+        self._enter(rows)
 
     def _enter(self, rows: np.ndarray) -> None:
         plan, at = self._plan, (rows, self._at[rows])

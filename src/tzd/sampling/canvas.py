@@ -41,6 +41,7 @@ class Canvas:
         masked: bool, the blanks; kept apart from `tokens`, in which data may hold `mask_id` too.
         frozen: bool, what never changes.
         confidence: float32, see `Frame`.
+        lengths: (B,) columns of each row; what lies behind is padding.
         step: steps made.
         nfe: denoiser calls made.
     """
@@ -50,16 +51,25 @@ class Canvas:
     masked: np.ndarray
     frozen: np.ndarray
     confidence: np.ndarray
+    lengths: np.ndarray
     step: int = 0
     nfe: int = 0
 
     @classmethod
-    def start(cls, tokens: np.ndarray, frozen: np.ndarray | None, mask_id: int, vocab_size: int) -> Canvas:
+    def start(
+        cls,
+        tokens: np.ndarray,
+        frozen: np.ndarray | None,
+        lengths: np.ndarray | None,
+        mask_id: int,
+        vocab_size: int,
+    ) -> Canvas:
         """The canvas that a caller gave.
 
         Args:
             tokens: (B, T) int, `mask_id` at the blanks.
             frozen: (B, T) bool, what never changes; whatever is not `mask_id` if None.
+            lengths: (B,) int, columns of each row, the rest of which is padding; all T if None.
             mask_id: id of [MASK].
             vocab_size: number of tokens.
 
@@ -80,8 +90,14 @@ class Canvas:
         frozen = tokens != mask_id if frozen is None else np.array(frozen)
         if frozen.shape != tokens.shape or frozen.dtype != bool:
             raise UserError(f"frozen must be {tokens.shape} truth values, not {frozen.shape} {frozen.dtype}")
+        rows, width = tokens.shape
+        lengths = np.full(rows, width) if lengths is None else np.asarray(lengths)
+        if lengths.shape != (rows,) or not ((lengths >= 1) & (lengths <= width)).all():
+            raise UserError(f"lengths must be {rows} whole numbers in 1..{width}, not {lengths.tolist()}")
+        frozen |= np.arange(width) >= lengths[:, None]
         masked = (tokens == mask_id) & ~frozen
-        return cls(mask_id, tokens.astype(np.int32), masked, frozen, (~masked).astype(np.float32))
+        confidence = (~masked).astype(np.float32)
+        return cls(mask_id, tokens.astype(np.int32), masked, frozen, confidence, lengths.astype(np.int64))
 
     def frame(self, rows: np.ndarray, columns: np.ndarray) -> Frame:
         """A picture of the canvas, of which `rows`, `columns` (N,) were written last."""
@@ -94,6 +110,12 @@ class Canvas:
         self.tokens[rows, columns] = tokens
         self.confidence[rows, columns] = probability
         self.masked[rows, columns] = False
+
+    def end(self, token: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Writes `token` at all that is still blank in `rows` (N,). Returns where, rows and columns."""
+        row, columns = np.nonzero(self.masked[rows])
+        self.write(rows[row], columns, np.full(len(row), token), np.ones(len(row)))
+        return rows[row], columns
 
     def erase(self, rows: np.ndarray, columns: np.ndarray) -> None:
         """Remasks `rows`, `columns` (N,)."""

@@ -6,61 +6,83 @@ import numpy as np
 
 from tzd.arrays import Array
 from tzd.diffusion.denoiser import Denoiser, masked_fraction
+from tzd.errors import UserError
+from tzd.sampling.combination import Sampler
 
 
-def guided_logits(
-    denoiser: Denoiser,
-    tokens: np.ndarray,
-    frozen: np.ndarray,
-    ask: np.ndarray,
-    cfg_scale: float,
-    legacy_step: np.ndarray | None = None,
-) -> tuple[Array, int]:
-    """Logits at the positions asked for, after guidance and bans.
+class Guide:
+    """Asks a denoiser, as a sampler wants it asked.
 
     Guidance: l = l_u + (w + 1)(l_c − l_u) (Nie et al., 2025), l_u with [MASK] in the place of what was given.
     Where nothing was given there is nothing to be guided by, and no second pass.
 
     Args:
         denoiser: the model.
-        tokens: (B, W) int, x_t in each row's window.
-        frozen: (B, W) bool, what was given.
-        ask: (B, W) bool, where logits are wanted; rows without any do not enter the batch.
-        cfg_scale: w; 0 is off.
-        legacy_step: (B,) int, the index of each row's step where it is to be taken for the time and [MASK] is not
-            banned, as in Tiny Diffusion's own decoders; None otherwise.
+        sampler: the rules; `cfg_scale` is w, 0 is off. With `legacy` the index of a row's step is taken for the time,
+            and [MASK] is not banned, as in Tiny Diffusion's own decoders.
+        banned: (V,) bool, tokens that are not to be written, beside those that the denoiser bans; None bans no others.
 
-    Returns:
-        (N, V) float32 at least, on the engine, in the order of np.nonzero(ask); and the number of denoiser calls
-        that it counts for.
+    Raises:
+        UserError: `banned` has another shape, or leaves nothing.
     """
-    rows = ask.any(axis=1)
-    batch, given = tokens[rows], frozen[rows]
-    where = np.flatnonzero(ask[rows])
-    guided = cfg_scale > 0 and bool(given.any())
-    if guided:
-        where = np.concatenate([where, where + batch.size])
-        batch = np.concatenate([batch, np.where(given, np.int32(denoiser.mask_id), batch)])
-    t = None
-    if denoiser.time_conditioned:
-        if legacy_step is None:
-            t = masked_fraction(batch, denoiser.mask_id, denoiser.context_len)
-        else:
-            t = np.resize(np.minimum(legacy_step[rows], denoiser.time_steps - 1), len(batch))
-    logits, _ = denoiser.forward(batch, t=t, rows=where)
-    logits = denoiser.xp.floats(logits)
-    if guided:
-        conditional, unconditional = logits[: len(where) // 2], logits[len(where) // 2 :]
-        logits = unconditional + (cfg_scale + 1) * (conditional - unconditional)
-    return _ban(denoiser, logits, mask_too=legacy_step is None), 1 + guided
 
+    def __init__(self, denoiser: Denoiser, sampler: Sampler, banned: np.ndarray | None) -> None:
+        self.denoiser, self.sampler = denoiser, sampler
+        size = denoiser.vocab_size
+        if banned is not None and (np.shape(banned) != (size,) or np.asarray(banned).dtype != bool):
+            raise UserError(f"banned must be {size} truth values, one for each token, not {np.shape(banned)}")
+        self._banned = np.zeros(size, dtype=bool) if denoiser.banned is None else denoiser.banned.copy()
+        if banned is not None:
+            self._banned |= banned
+        if denoiser.mask_id < size and not sampler.legacy:
+            self._banned[denoiser.mask_id] = True
+        if self._banned.all():
+            raise UserError("every token is banned: there is nothing to write with")
 
-def _ban(denoiser: Denoiser, logits: Array, mask_too: bool) -> Array:
-    """−inf where the column is no token: after guidance, in which −inf − −inf would not be a number."""
-    columns = logits.shape[-1]
-    banned = np.zeros(columns, dtype=bool) if denoiser.banned is None else denoiser.banned.copy()
-    if denoiser.mask_id < columns:
-        banned[denoiser.mask_id] = mask_too
-    if not banned.any():
-        return logits
-    return denoiser.xp.where(denoiser.xp.asarray(banned), -np.inf, logits)
+    def logits(
+        self, tokens: np.ndarray, frozen: np.ndarray, inside: np.ndarray, ask: np.ndarray, index: np.ndarray
+    ) -> tuple[Array, int]:
+        """Logits at the positions asked for, after guidance and bans.
+
+        Args:
+            tokens: (B, W) int, x_t in each row's window.
+            frozen: (B, W) bool, what was given.
+            inside: (B, W) bool, what is no padding.
+            ask: (B, W) bool, where logits are wanted; rows without any do not enter the batch.
+            index: (B,) int, the index of each row's step.
+
+        Returns:
+            (N, V) float32 at least, on the engine, in the order of np.nonzero(ask); and the number of denoiser calls
+            that it counts for.
+        """
+        denoiser = self.denoiser
+        rows = ask.any(axis=1)
+        batch, given, seen, index = tokens[rows], (frozen & inside)[rows], inside[rows], index[rows]
+        where = np.flatnonzero(ask[rows])
+        guided = self.sampler.cfg_scale > 0 and bool(given.any())
+        if guided:
+            where = np.concatenate([where, where + batch.size])
+            batch = np.concatenate([batch, np.where(given, np.int32(denoiser.mask_id), batch)])
+            seen, index = np.concatenate([seen, seen]), np.concatenate([index, index])
+        attention = {} if seen.all() else {"attention": seen}
+        logits, _ = denoiser.forward(batch, t=self._times(batch, seen, index), rows=where, **attention)
+        logits = denoiser.xp.floats(logits)
+        if guided:
+            conditional, unconditional = logits[: len(where) // 2], logits[len(where) // 2 :]
+            logits = unconditional + (self.sampler.cfg_scale + 1) * (conditional - unconditional)
+        return self._ban(logits), 1 + guided
+
+    def _times(self, batch: np.ndarray, seen: np.ndarray, index: np.ndarray) -> np.ndarray | None:
+        """(B,) t, for denoisers that are conditioned on it."""
+        denoiser = self.denoiser
+        if not denoiser.time_conditioned:
+            return None
+        if self.sampler.legacy:
+            return np.minimum(index, denoiser.time_steps - 1)
+        return masked_fraction(batch, denoiser.mask_id, denoiser.context_len, seen)
+
+    def _ban(self, logits: Array) -> Array:
+        """−inf where the column may not be written: after guidance, in which −inf − −inf would not be a number."""
+        if not self._banned.any():
+            return logits
+        return self.denoiser.xp.where(self.denoiser.xp.asarray(self._banned), -np.inf, logits)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from tzd.diffusion.denoiser import Denoiser
-from tzd.errors import ConfigError
-from tzd.sampling.blocks import Cursor, Plan, make_plan
+from tzd.errors import ConfigError, UserError
+from tzd.sampling.blocks import Cursor, make_plan
 from tzd.sampling.canvas import Canvas, Frame, window
 from tzd.sampling.combination import Sampler
 from tzd.sampling.draw import propose
-from tzd.sampling.guide import guided_logits
+from tzd.sampling.guide import Guide
 from tzd.sampling.keep import COUNTS, Seen, best, by_path, chosen
 from tzd.sampling.moment import Moment
 from tzd.sampling.remask import JOINT, remasked
@@ -25,6 +25,9 @@ def stream(
     tokens: np.ndarray,
     *,
     frozen: np.ndarray | None = None,
+    lengths: np.ndarray | None = None,
+    banned: np.ndarray | None = None,
+    eos_id: int | None = None,
     sampler: Sampler,
     seed: int = 0,
 ) -> Iterator[Frame]:
@@ -34,6 +37,11 @@ def stream(
         denoiser: the model.
         tokens: (B, T) int, `denoiser.mask_id` at the blanks; T may exceed the denoiser's window.
         frozen: (B, T) bool, what never changes; whatever is not blank if None.
+        lengths: (B,) int, columns of each row. What lies behind is padding: it stays as it is, and nothing attends to
+            it. All T if None.
+        banned: (V,) bool, tokens that are not to be written.
+        eos_id: the token that ends a text. Once a row has written it in a block that is full, the rest of the row is
+            filled with it, without a pass. None ends nothing early.
         sampler: the rules.
         seed: of all draws. A row's text depends on it, the row's tokens and the row's index, not on other rows
             (as far as the denoiser's rounding does not).
@@ -46,7 +54,10 @@ def stream(
         UserError: the canvas cannot be used.
         ConfigError: the sampler does not suit the canvas or the denoiser.
     """
-    canvas = Canvas.start(tokens, frozen, denoiser.mask_id, denoiser.vocab_size)
+    canvas = Canvas.start(tokens, frozen, lengths, denoiser.mask_id, denoiser.vocab_size)
+    guide = Guide(denoiser, sampler, banned)
+    if eos_id is not None and not 0 <= eos_id < denoiser.vocab_size:
+        raise UserError(f"eos_id={eos_id} is none of the {denoiser.vocab_size} tokens")
     length = canvas.tokens.shape[1]
     width = min(length, denoiser.seq_len)
     overlap = _overlap(sampler, denoiser)
@@ -55,8 +66,8 @@ def stream(
             raise ConfigError(f"stride={sampler.stride} is longer than the denoiser's window of {width}")
         raise ConfigError(f"overlap={overlap} leaves nothing to write in the denoiser's window of {width}")
     blank = canvas.masked if sampler.remask is None else ~canvas.frozen
-    plan = make_plan(blank, width, overlap, sampler.block_len, sampler.budget)
-    return _frames(denoiser, canvas, plan, width, sampler, seed)
+    plan = make_plan(blank, canvas.lengths, width, overlap, sampler.block_len, sampler.budget)
+    return _frames(guide, canvas, Cursor(plan, width), sampler, eos_id, seed)
 
 
 def _overlap(sampler: Sampler, denoiser: Denoiser) -> int:
@@ -69,22 +80,34 @@ def _overlap(sampler: Sampler, denoiser: Denoiser) -> int:
     return denoiser.context_len or denoiser.seq_len // 4
 
 
-def _frames(denoiser: Denoiser, canvas: Canvas, plan: Plan, width: int, sampler: Sampler, seed: int) -> Iterator[Frame]:
+def _frames(
+    guide: Guide, canvas: Canvas, cursor: Cursor, sampler: Sampler, eos_id: int | None, seed: int
+) -> Iterator[Frame]:
     nowhere = np.zeros(0, dtype=np.int64)
     yield canvas.frame(nowhere, nowhere)
-    cursor, history = Cursor(plan, width), Stability()
+    history = Stability()
     while cursor.active.any():
         canvas.step += 1
         at = _moment(canvas, cursor, seed)
         calls = canvas.nfe
-        rows, columns, erased = _step(denoiser, canvas, cursor, at, sampler, history)
+        rows, columns, erased = _step(guide, canvas, cursor, at, sampler, history)
         if erased is not None:
             taken, where = np.nonzero(erased)
             canvas.erase(taken, where + cursor.begin[taken])
-        if canvas.nfe > calls:
-            yield canvas.frame(rows, columns)
         filled = at.left == np.bincount(rows, minlength=len(at.left))
         cursor.advance(filled & (sampler.remask is None))
+        if eos_id is not None:
+            ended = np.flatnonzero(_ended(canvas, at, cursor, eos_id))
+            written = canvas.end(eos_id, ended)
+            rows, columns = np.concatenate([rows, written[0]]), np.concatenate([columns, written[1]])
+            cursor.finish(ended)
+        if canvas.nfe > calls:
+            yield canvas.frame(rows, columns)
+
+
+def _ended(canvas: Canvas, at: Moment, cursor: Cursor, eos_id: int) -> np.ndarray:
+    """(B,) bool, the rows that have just filled a block and wrote the end of their text in it."""
+    return (at.left > 0) & (cursor.index == 0) & ((canvas.tokens == eos_id) & ~canvas.frozen).any(axis=1)
 
 
 def _moment(canvas: Canvas, cursor: Cursor, seed: int) -> Moment:
@@ -99,7 +122,7 @@ def _moment(canvas: Canvas, cursor: Cursor, seed: int) -> Moment:
 
 
 def _step(
-    denoiser: Denoiser, canvas: Canvas, cursor: Cursor, at: Moment, sampler: Sampler, history: Stability
+    guide: Guide, canvas: Canvas, cursor: Cursor, at: Moment, sampler: Sampler, history: Stability
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Makes one step's choice and writes it.
 
@@ -116,11 +139,12 @@ def _step(
     width = at.blank.shape[1]
     tokens = window(canvas.tokens, cursor.begin, width)
     frozen = window(canvas.frozen, cursor.begin, width)
-    legacy_step = at.index if sampler.legacy else None
-    logits, calls = guided_logits(denoiser, tokens, frozen, ask, sampler.cfg_scale, legacy_step)
+    inside = cursor.begin[:, None] + np.arange(width) < canvas.lengths[:, None]
+    logits, calls = guide.logits(tokens, frozen, inside, ask, at.index)
     canvas.nfe += calls
+    xp = guide.denoiser.xp
     candidates = propose(
-        denoiser.xp,
+        xp,
         logits,
         at.token_draws[rows, columns],
         temperature=sampler.temperature,
@@ -129,14 +153,14 @@ def _step(
     )
     if scores is None:
         scores = np.zeros(ask.shape)
-        scores[rows, columns] = score(sampler.order, denoiser.xp, candidates)
-    seen = Seen(denoiser.xp, candidates, rows, columns, scores + noise(at, sampler), ask, history)
+        scores[rows, columns] = score(sampler.order, xp, candidates)
+    seen = Seen(xp, candidates, rows, columns, scores + noise(at, sampler), ask, history)
     if sampler.remask == JOINT:
         visible = by_path(seen, at, sampler)
         keep, erased = visible & at.blank, at.written & ~visible
     else:
         keep = chosen(seen, count, at, sampler)
-    keep = keep[rows, columns] & (candidates.tokens != denoiser.mask_id)  # the latter can only be with `legacy`
+    keep = keep[rows, columns] & (candidates.tokens != canvas.mask_id)  # the latter can only be with `legacy`
     rows, columns = rows[keep], columns[keep] + cursor.begin[rows[keep]]
     canvas.write(rows, columns, candidates.tokens[keep], candidates.probability[keep])
     return rows, columns, erased
