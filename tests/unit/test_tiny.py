@@ -13,7 +13,7 @@ from networks import CONFIG, TIMED, canvas, initial, logits_of, stirred
 from tzd.config import TinyConfig
 from tzd.diffusion.likelihood import nelbo
 from tzd.engines.torch.denoiser import TorchDenoiser
-from tzd.engines.torch.module import weighted_cross_entropy
+from tzd.engines.torch.loss import weighted_cross_entropy
 from tzd.engines.torch.tiny import Tiny
 from tzd.training.initial import initial_weights
 

@@ -30,6 +30,11 @@ from tzd.diffusion.schedule import Schedule, schedule, weight_by_count
 from tzd.errors import ConfigError, nearest
 from tzd.randomness import uniforms
 
+# The head runs on masked tokens only from this size of the vocabulary on (measured: docs/log.md); below, picking
+# them costs what it saves. Their number is rounded up to so many-th parts of the batch, that shapes are few.
+HEAD_ON_MASKED_FROM = 2048
+_PARTS = 16
+
 T_MIN = 1e-3  # `nelbo_t` only: the variance of 1/t is infinite without it; drops about 1e-3 of the bound (MDLM)
 
 
@@ -43,17 +48,39 @@ class Noised:
         weight: (B, L) float32, 0 where not masked.
         t: (B,) float32, the time of each row, as denoisers conditioned on it see it everywhere: the share of its
             tokens that is masked, or is expected to be.
+        head_rows: (N,) int, flattened positions at which the head runs, among them all that weigh anything; None
+            runs it at all.
     """
 
     x_0: Array
     x_t: Array
     weight: Array
     t: Array
+    head_rows: Array | None = None
 
     def rows(self, start: int, stop: int, scale: float) -> Noised:
         """Rows start..stop with their weights multiplied by `scale`."""
         part = slice(start, stop)
         return Noised(self.x_0[part], self.x_t[part], self.weight[part] * np.float32(scale), self.t[part])
+
+
+def head_rows(weight: np.ndarray, vocab_size: int) -> np.ndarray | None:
+    """Where the head needs to run in training: at what is masked, and at some that weigh nothing, to fill up.
+
+    Args:
+        weight: (B, L), 0 where not masked.
+        vocab_size: V.
+
+    Returns:
+        (N,) int64, ascending, flattened positions, N being one of 16 sizes; None where V is so small that it does not
+        pay.
+    """
+    if vocab_size < HEAD_ON_MASKED_FROM:
+        return None
+    idle = weight.reshape(-1) == 0
+    part = -(-idle.size // _PARTS)
+    parts = max(1, -(-(idle.size - int(idle.sum())) // part))
+    return np.sort(np.argsort(idle, kind="stable")[: parts * part])
 
 
 class _Draw(NamedTuple):
@@ -182,8 +209,13 @@ class Objective:
         """The loss of a corrupted batch.
 
         Args:
-            forward: (x_t (B, L), t (B,)) -> logits (B, L, V), on an engine.
+            forward: (x_t (B, L), t (B,)) -> logits (B, L, V), on an engine; where the batch has `head_rows`, (x_t, t,
+                head_rows (N,)) -> logits (N, V).
             noised: the batch, on that engine.
             cross_entropy: (logits, x_0, weight) -> Σ weight · CE, on that engine.
         """
-        return cross_entropy(forward(noised.x_t, noised.t), noised.x_0, noised.weight)
+        rows = noised.head_rows
+        if rows is None:
+            return cross_entropy(forward(noised.x_t, noised.t), noised.x_0, noised.weight)
+        logits = forward(noised.x_t, noised.t, rows)
+        return cross_entropy(logits, noised.x_0.reshape(-1)[rows], noised.weight.reshape(-1)[rows])

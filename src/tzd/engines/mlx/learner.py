@@ -14,7 +14,7 @@ from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from tzd.diffusion.denoiser import time_rows
-from tzd.diffusion.objective import Noised
+from tzd.diffusion.objective import Noised, head_rows
 from tzd.engines.mlx.optim import Group, Weights, make_groups, split_parameters
 from tzd.engines.mlx.streams import blas_threads, split
 from tzd.errors import UserError
@@ -25,7 +25,7 @@ from tzd.training.task import Task
 
 
 def weighted_cross_entropy(logits: mx.array, targets: mx.array, weight: mx.array) -> mx.array:
-    """Σ weight · CE in float32: logits (B, L, V), targets and weight (B, L)."""
+    """Σ weight · CE in float32: logits (..., V), targets and weight (...)."""
     return (nn.losses.cross_entropy(logits.astype(mx.float32), targets) * weight).sum()
 
 
@@ -142,25 +142,34 @@ class Learner:
         seed = integer(self.task.config.seed, "dropout", step, first + rows.start)
         steps = self.task.model.time_steps
         t = time_rows(part.t, steps) if steps else part.t
+        picked = head_rows(part.weight, self.task.model.vocab_size) if "rows" in self._takes else None
+        inputs = [part.x_0, part.x_t, part.weight, t, _key(seed), *([] if picked is None else [picked])]
         if "key" not in self._takes:
             mx.random.seed(seed)
         with mx.stream(stream):
-            return self._gradients[index](
-                self.weights, *map(mx.array, (part.x_0, part.x_t, part.weight, t, _key(seed)))
-            )
+            return self._gradients[index](self.weights, *map(mx.array, inputs))
 
     def _loss(
-        self, weights: Weights, x_0: mx.array, x_t: mx.array, weight: mx.array, t: mx.array, key: mx.array
+        self,
+        weights: Weights,
+        x_0: mx.array,
+        x_t: mx.array,
+        weight: mx.array,
+        t: mx.array,
+        key: mx.array,
+        picked: mx.array | None = None,
     ) -> mx.array:
         if self.dtype is not None:
             weights = {name: value.astype(self.dtype) for name, value in weights.items()}
         self.put(weights)
         given = {"key": key} if "key" in self._takes else {}
 
-        def forward(x_t: mx.array, t: mx.array) -> mx.array:
-            return self.network(x_t, **given, **({"t": t} if self.task.model.time_steps else {}))
+        def forward(x_t: mx.array, t: mx.array, rows: mx.array | None = None) -> mx.array:
+            if self.task.model.time_steps:
+                given["t"] = t
+            return self.network(x_t, **given) if rows is None else self.network(x_t, **given, rows=rows)
 
-        return self.task.objective.loss(forward, Noised(x_0, x_t, weight, t), weighted_cross_entropy)
+        return self.task.objective.loss(forward, Noised(x_0, x_t, weight, t, picked), weighted_cross_entropy)
 
     def _move(self, step: int, gradients: Weights) -> None:
         """Moves weights, averages and optimizers."""

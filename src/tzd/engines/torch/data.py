@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tzd.diffusion.denoiser import time_rows
+from tzd.diffusion.objective import head_rows
 from tzd.training.task import Task
 
 
 class NoisedBatches(IterableDataset):
-    """The endless sequence of one process's corrupted batches (x_0, x_t, weight, t), from a step on.
+    """The endless sequence of one process's corrupted batches, the fields of `Noised`, from a step on.
 
     For a network with a time embedding, t is its row.
 
@@ -29,7 +30,7 @@ class NoisedBatches(IterableDataset):
         super().__init__()
         self.task, self.first_step, self.rank = task, first_step, rank
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> Iterator[tuple[Tensor | None, ...]]:
         """Yields batches; worker w of n makes every n-th, which a DataLoader puts back in order."""
         worker = get_worker_info()
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
@@ -44,11 +45,13 @@ class NoisedBatches(IterableDataset):
                 noised, at = self.task.noised(step), step
             first = (micro * self.task.world + self.rank) * size
             part = noised.rows(first, first + size, float(shares))
+            picked = head_rows(part.weight, self.task.model.vocab_size)
             yield (
                 torch.from_numpy(part.x_0).long(),
                 torch.from_numpy(part.x_t).long(),
                 torch.from_numpy(part.weight),
                 torch.from_numpy(time_rows(part.t, steps) if steps else part.t),
+                None if picked is None else torch.from_numpy(picked),
             )
 
 

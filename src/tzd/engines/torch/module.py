@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tzd.diffusion.objective import Noised
 from tzd.engines.torch.denoiser import TorchDenoiser
+from tzd.engines.torch.loss import weighted_cross_entropy
 from tzd.engines.torch.optim import make_optimizer
 from tzd.engines.torch.sharded import local, sharded_like, whole
 from tzd.randomness import integer
 from tzd.training.ema import ema_decay_at
 from tzd.training.schedules import learning_rate
 from tzd.training.task import Task
-
-
-def weighted_cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """Σ weight · CE in float32: logits (B, L, V), targets and weight (B, L)."""
-    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    return (losses * weight.flatten()).sum()
 
 
 class DiffusionModule(L.LightningModule):
@@ -39,20 +35,27 @@ class DiffusionModule(L.LightningModule):
         super().__init__()
         self.network = network
         self.task = task
+        self._takes = inspect.signature(network.forward).parameters
         self.grad_norm = torch.zeros(())
         self.average: dict[str, Tensor] = {}  # kept from the beginning of training on
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """The loss of this process's rows, scaled so that their mean over processes and accumulation is the batch's."""
         # dropout, too, is a function of (seed, step, process): a resumed run draws what an unbroken one would
         micro = batch_idx % self.trainer.accumulate_grad_batches
         row = micro * self.trainer.world_size + self.global_rank
         torch.manual_seed(integer(self.task.config.seed, "dropout", self.global_step, row))
 
-        def forward(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.network(x_t, t=t) if self.task.model.time_steps else self.network(x_t)
+        def forward(x_t: Tensor, t: Tensor, rows: Tensor | None = None) -> Tensor:
+            if rows is not None:  # what is compiled takes any number of them, from the first step on
+                torch._dynamo.maybe_mark_dynamic(rows, 0)
+            given = {"t": t} if self.task.model.time_steps else {}
+            return self.network(x_t, **given) if rows is None else self.network(x_t, **given, rows=rows)
 
-        return self.task.objective.loss(forward, Noised(*batch), weighted_cross_entropy)
+        noised = Noised(*batch)
+        if "rows" not in self._takes:
+            noised = replace(noised, head_rows=None)
+        return self.task.objective.loss(forward, noised, weighted_cross_entropy)
 
     def configure_optimizers(self) -> Optimizer:
         """See `tzd.engines.torch.optim`."""
