@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("tzd.cli.sample", "write text with a trained model"),
     "infill": ("tzd.cli.infill", "fill the blanks of a text"),
     "eval": ("tzd.cli.eval", "score a text: NELBO in nats per token and bits per character"),
-    "corpus": ("tzd.cli.corpus", "list, show and fetch corpora"),
+    "corpus": ("tzd.cli.corpus", "list, show and fetch corpora; build large ones"),
     "convert": ("tzd.cli.convert", "turn weights of one format into another"),
     "samplers": ("tzd.cli.samplers", "the ways of sampling, and their settings"),
 }

@@ -1,4 +1,4 @@
-"""`tzd corpus list | show | fetch`: what there is to train on, where it lies, and what it holds."""
+"""`tzd corpus list | show | fetch | build | check`: what there is to train on, and what it holds."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ import math
 import sys
 from typing import Any
 
+from tzd.cli import shards
+
 PREVIEW_LINES = 6
 PREVIEW_WIDTH = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommands and their flags."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|fetch")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|fetch|build|check")
     listing = actions.add_parser("list", help="the named corpora, and where each was found")
     show = actions.add_parser("show", help="a corpus: its splits, its hash, its first lines")
     fetch = actions.add_parser("fetch", help="download a corpus into the user's cache, unless it is here already")
-    for action in (show, fetch):
-        action.add_argument("name", metavar="NAME", help="one that 'tzd corpus list' names")
+    build = actions.add_parser("build", help="tokenize text of any size into memory-mapped shards, for data=shards")
+    check = actions.add_parser("check", help="read all of such a folder and compare it with its checksums")
+    show.add_argument("name", metavar="NAME", help="one that 'tzd corpus list' names, or a folder of shards")
+    fetch.add_argument("name", metavar="NAME", help="one that 'tzd corpus list' names")
+    shards.add_build_arguments(build)
+    check.add_argument("folder", metavar="FOLDER", help="what 'tzd corpus build' made")
     show.add_argument(
         "--data",
         "--path",
@@ -29,12 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for action in (listing, show, fetch):
         action.add_argument("--data-dir", metavar="FOLDER", help="look here first, before $TZD_DATA_DIR and ./data")
+    for action in (listing, show, fetch, build, check):
         action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    result = {"list": _list, "show": _show, "fetch": _fetch}[args.action](args)
+    actions = {"list": _list, "show": _show, "fetch": _fetch, "build": shards.build, "check": shards.check}
+    result = actions[args.action](args)
     if args.json:
         print(json.dumps(result))
     return 0
@@ -62,7 +70,10 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     from tzd.corpus import open_corpus
+    from tzd.corpus.shards import is_sharded
 
+    if is_sharded(args.name):
+        return shards.show(args)
     corpus = open_corpus(
         args.name, path=args.path, data_dir=args.data_dir, progress=not args.json and sys.stderr.isatty()
     )

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from tzd.config import TokenizerSettings
 from tzd.corpus.corpus import SPLITS, Corpus
+from tzd.corpus.sharded_tokens import ShardedTokens
 from tzd.corpus.tokenizer import FILE, Tokenizer, load_tokenizer, make_tokenizer
 from tzd.errors import CheckpointError, ConfigError, CorpusError
 from tzd.mapping import from_mapping, require, to_mapping
@@ -124,54 +124,6 @@ class Index:
             raise ValueError("its splits and its shards do not hold as many tokens")
 
 
-@dataclass(frozen=True, eq=False)
-class ShardedTokens:
-    """One row of N tokens over several files; indices of any shape give an array of that shape.
-
-    Attributes:
-        files: the shards.
-        ends: (S,) int64, how many tokens there are up to the end of each.
-        dtype: of the tokens.
-        start: the first token that belongs to the row.
-        stop: one past the last.
-    """
-
-    files: tuple[Path, ...]
-    ends: np.ndarray
-    dtype: np.dtype
-    start: int
-    stop: int
-
-    @property
-    def shape(self) -> tuple[int]:
-        """(N,)."""
-        return (len(self),)
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    @cached_property
-    def _maps(self) -> list[np.ndarray]:
-        return [np.memmap(file, self.dtype, "r") for file in self.files]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_maps"}  # a map would be copied whole
-
-    def __getitem__(self, index: np.ndarray) -> np.ndarray:
-        """The tokens at (…) int indices, 0 to N - 1; IndexError for any other."""
-        index = np.asarray(index, np.int64)
-        if index.size and not (index.min() >= 0 and index.max() < len(self)):
-            raise IndexError(f"an index lies outside of the {len(self)} tokens")
-        places = index.ravel() + self.start
-        shards = np.searchsorted(self.ends, places, side="right")
-        order = np.argsort(shards, kind="stable")
-        used, first = np.unique(shards[order], return_index=True)
-        tokens = np.empty(places.shape, self.dtype)
-        for shard, here in zip(used, np.split(order, first[1:]), strict=True):
-            tokens[here] = self._maps[shard][places[here] - (self.ends[shard - 1] if shard else 0)]
-        return tokens.reshape(index.shape)
-
-
 @dataclass(frozen=True)
 class ShardedCorpus:
     """An opened folder.
@@ -190,6 +142,11 @@ class ShardedCorpus:
     def name(self) -> str:
         """What the corpus is called: as its folder."""
         return self.folder.resolve().name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What `check` reads."""
+        return tuple(self.folder / name for name in (*(shard.file for shard in self.index.shards), DOCUMENTS))
 
     def check_tokenizer(self, settings: TokenizerSettings) -> None:
         """Raises ConfigError where the group `tokenizer` asks for another tokenizer than the shards were made with."""
@@ -223,10 +180,10 @@ class ShardedCorpus:
         Raises:
             CorpusError: a file is not what the index says.
         """
-        expected = {shard.file: shard.sha256 for shard in self.index.shards}
-        for name, sha256 in {**expected, DOCUMENTS: self.index.documents_sha256}.items():
-            if file_sha256(self.folder / name, advance) != sha256:
-                raise CorpusError(f"{self.folder / name} is damaged: its sha256 is not the index's; build it again")
+        expected = (*(shard.sha256 for shard in self.index.shards), self.index.documents_sha256)
+        for file, sha256 in zip(self.files, expected, strict=True):
+            if file_sha256(file, advance) != sha256:
+                raise CorpusError(f"{file} is damaged: its sha256 is not the index's; copy it again, or build it again")
 
 
 def open_shards(folder: str | Path) -> ShardedCorpus:
