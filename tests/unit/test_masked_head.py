@@ -154,3 +154,19 @@ def test_small_gradients_survive_16_bits_where_the_loss_is_scaled() -> None:
     loss = weighted_cross_entropy(logits, torch.zeros(4096, dtype=torch.long), torch.full((4096,), 1e-9))
     (65536 * loss).backward()
     torch.testing.assert_close(logits.grad[:, 1], torch.full((4096,), 65536e-9 / 8).half())
+
+
+def test_the_loss_on_mlx_and_its_gradient_are_those_of_pytorch() -> None:
+    mx = pytest.importorskip("mlx.core")
+    from tzd.engines.mlx.loss import weighted_cross_entropy as on_mlx
+
+    rng = np.random.default_rng(0)
+    logits = (10 * rng.standard_normal((6, 5, 40))).astype(np.float32)
+    logits[0] = [1e4, *39 * [-1e4]]  # far beyond what a power can hold
+    targets, weight = rng.integers(0, 40, (6, 5)), rng.random((6, 5)).astype(np.float32)
+    loss, gradient = mx.value_and_grad(on_mlx)(mx.array(logits), mx.array(targets), mx.array(weight))
+    theirs = torch.from_numpy(logits).requires_grad_()
+    expected = weighted_cross_entropy(theirs, torch.from_numpy(targets), torch.from_numpy(weight))
+    expected.backward()
+    assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
+    np.testing.assert_allclose(np.array(gradient), theirs.grad, atol=1e-5)

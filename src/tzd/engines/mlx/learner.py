@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from tzd.diffusion.denoiser import time_rows
 from tzd.diffusion.objective import Noised, head_rows
+from tzd.engines.mlx.loss import weighted_cross_entropy
 from tzd.engines.mlx.optim import Group, Weights, make_groups, split_parameters
 from tzd.engines.mlx.streams import blas_threads, split
 from tzd.errors import UserError
@@ -22,11 +23,6 @@ from tzd.randomness import integer
 from tzd.training.ema import ema_decay_at
 from tzd.training.schedules import learning_rate
 from tzd.training.task import Task
-
-
-def weighted_cross_entropy(logits: mx.array, targets: mx.array, weight: mx.array) -> mx.array:
-    """Σ weight · CE in float32: logits (..., V), targets and weight (...)."""
-    return (nn.losses.cross_entropy(logits.astype(mx.float32), targets) * weight).sum()
 
 
 class AbandonedError(Exception):
