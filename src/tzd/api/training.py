@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tzd.checkpoint import RunFolder
+from tzd.checkpoint.litgpt import pretrained_folder
 from tzd.config import RunConfig, run_config
 from tzd.engines import engine_module
 from tzd.engines.formats import read_any
@@ -36,7 +37,7 @@ def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: 
         from tzd.configs import compose
 
         config = compose(list(config))
-    start = config.training.init_from
+    start = config.training.init_from or pretrained_folder(config.model)
     run = engine_module(config.engine.name, "train").train(
         config, run_loggers(config), network=denoiser, initial=None if start is None else read_any(start)
     )

@@ -96,6 +96,21 @@ def settings(said: Mapping[str, Any], block_size: int, where: str) -> dict[str, 
     return {**result, "block_size": block_size}
 
 
+def complete(said: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Fields of LitGPT's `Config`, those that are missing as LitGPT has them.
+
+    Raises:
+        ConfigError: there is one that LitGPT has not.
+        MissingExtraError: LitGPT is not installed.
+    """
+    defaults = {f.name: f.default for f in fields(cast(Any, _library().Config)) if f.default is not MISSING}
+    for key in said:
+        require(
+            key in defaults or key == "hf_config", f"{where} says {key}, which LitGPT has not{_near(key, defaults)}"
+        )
+    return {**defaults, **said}
+
+
 def overridden(name: str | None, changes: Mapping[str, Any], block_size: int) -> dict[str, Any]:
     """A model of LitGPT's registry with changes, as settings of a `LitgptConfig`, all but the vocabulary.
 
@@ -120,6 +135,7 @@ def sliding_window(said: Mapping[str, Any]) -> int | None:
     """How far LitGPT's attention reaches where any layer's is bounded; None if all see everything."""
     window, layers = said.get("sliding_window_size"), said.get("sliding_window_indices")
     require(window is None or (isinstance(window, int) and window >= 1), f"sliding_window_size={window} cannot be")
+    require(layers is None or isinstance(layers, list), f"sliding_window_indices={layers} cannot be")
     return window if layers is None or any(layers) else None
 
 

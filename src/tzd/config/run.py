@@ -415,6 +415,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         require(
+            self.training.init_from is None or self.model.pretrained is None,
+            f"training.init_from={self.training.init_from} and {self.model.pretrained} (model.pretrained_model_name,"
+            " model.checkpoint_dir): a run begins with one of them",
+        )
+        require(
             self.data.block_size <= self.model.block_size,
             f"data.block_size={self.data.block_size} is longer than model.block_size={self.model.block_size}",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,13 +82,40 @@ def checkpoint_to_resume(task: Task, run: RunFolder) -> tuple[Path | None, int |
 
 
 def initial_architecture(initial: Checkpoint | None, config: RunConfig) -> Architecture | None:
-    """The architecture of the checkpoint that a run begins with, which then is the run's, but for the dropout."""
+    """The architecture of the checkpoint that a run begins with, which then is the run's, but for the dropout.
+
+    Also for the window of a pretrained model, and for whether its logits are shifted, which the weights do not say.
+
+    Raises:
+        ConfigError: a pretrained model is another one than the settings beside it say.
+    """
     if initial is None:
         return None
     saved = dict(initial.config.get("model", {}))
     if "dropout" in saved:
         saved["dropout"] = config.model.dropout
+    if "shift_logits" in saved and config.model.shift_logits is not None:
+        saved["shift_logits"] = config.model.shift_logits
+    if config.model.pretrained is not None:
+        _check_pretrained(initial, saved, config)
+        saved["block_size"] = config.model.block_size
     return model_config(saved, f"{initial.folder / CONFIG}: model")
+
+
+def _check_pretrained(initial: Checkpoint, saved: Mapping[str, Any], config: RunConfig) -> None:
+    where, told = initial.source, config.model
+    for key in saved.keys() - {"block_size"}:
+        value = getattr(told, key, None)
+        if value is not None and value != saved[key]:
+            raise ConfigError(
+                f"{where} has {key}={saved[key]}, not model.{key}={value}: leave it out (model=litgpt does)"
+            )
+    if told.litgpt:
+        raise ConfigError(f"model.litgpt={told.litgpt}: {where} says its architecture itself; leave it out")
+    if told.block_size > saved["block_size"]:
+        raise ConfigError(
+            f"data.block_size={told.block_size} is longer than the window of {where}, {saved['block_size']}"
+        )
 
 
 def first_weights(

@@ -66,7 +66,8 @@ class Litgpt(nn.Module):
         x = self.transformer["wte"](tokens)
         if config.scale_embeddings:
             x = x * torch.tensor(config.n_embd**0.5, dtype=x.dtype)
-        for layer, block in enumerate(self.transformer["h"]):
+        blocks: Any = self.transformer["h"]
+        for layer, block in enumerate(blocks):
             if config.rope_indices is None:
                 x = block(x, cos, sin, mask)
             else:

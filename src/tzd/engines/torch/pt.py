@@ -28,16 +28,27 @@ def read_pt(path: Path, given: Mapping[str, int]) -> Checkpoint:
     Raises:
         CheckpointError: it is damaged, no state dict of tensors, or not one of Tiny Diffusion's.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path)
     shapes = {name: array.shape for name, array in arrays.items()}
     return assemble(path, shapes, lambda: arrays, given, tables=False, norm_eps=NORM_EPS)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, part: str | None = None) -> dict[str, np.ndarray]:
+    """The tensors of a state dict as float32 arrays, by name.
+
+    Args:
+        path: a file of PyTorch's.
+        part: the key under which the state dict may lie, instead of being all there is.
+
+    Raises:
+        CheckpointError: it is damaged, or no state dict of tensors.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats of old, which are refused below or read all the same
             state = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(state, Mapping) and isinstance(state.get(part), Mapping):
+            state = state[part]
         tensors = _tensors(path, state)
         return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
     except CheckpointError:
