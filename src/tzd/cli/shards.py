@@ -111,9 +111,8 @@ def _shown(folder: Path, index: Index, args: argparse.Namespace) -> dict[str, An
     splits = values["splits"]
     if not args.json:
         kind, size = index.tokenizer["kind"], index.tokenizer["vocab_size"]
-        print(
-            f"{folder}: {len(index.shards)} shards of {len(index.sources)} files, tokenized by {kind} ({size} tokens)\n"
-        )
+        made = f"{_count(index.shards, 'shard')} from {_count(index.sources, 'file')}"
+        print(f"{folder}: {made}, tokenized by {kind} ({size} tokens)\n")
         print(f"{'':<10}  {'tokens':>15}  {'documents':>13}  {'characters':>15}")
         for name, split in splits.items():
             print(f"{name:<10}  {split['tokens']:>15,}  {split['documents']:>13,}  {split['characters']:>15,}")
