@@ -1,0 +1,110 @@
+"""Training on prompts and answers, on every engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import runs
+import tzd
+from pairs import reversals, settings_for, words
+from runs import assert_same_weights, rows
+from tzd.checkpoint import RunFolder, read_checkpoint
+from tzd.cli import main
+from tzd.engines import ENGINES
+from tzd.errors import InterruptedRunError
+from tzd.training.records import read_metrics
+
+LEARNS: dict[str, Any] = {
+    "data.batch_size": 32,
+    "model.n_layer": 2,
+    "model.n_embd": 32,
+    "model.lr": 5e-3,
+    "training.max_steps": 300,
+    "training.warmup_steps": 20,
+    "training.eval_interval": 300,
+    "training.log_every_n_steps": 100,
+    "training.compile": False,
+}
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A small model that has learnt to turn words of two or three letters round."""
+    folder = tmp_path_factory.mktemp("learnt")
+    return runs.train(folder, settings_for(folder, **LEARNS))
+
+
+def test_a_small_model_learns_to_answer_prompts_that_it_has_not_seen(learnt: RunFolder) -> None:
+    model, held_out = tzd.load(learnt.path), words()[-26:]
+    for length in (2, 3):
+        asked = [word for word in held_out if len(word) == length]
+        out = tzd.sample(model, prompt=[f"{word}>" for word in asked], temperature=0)
+        right = sum(answer == word[::-1] for answer, word in zip(out.answers, asked, strict=True))
+        assert right >= 0.95 * len(asked)
+        guided = tzd.sample(model, prompt=[f"{word}>" for word in asked], temperature=0, cfg_scale=0.5)
+        assert guided.nfe == 2 * out.nfe
+        assert sum(answer == word[::-1] for answer, word in zip(guided.answers, asked, strict=True)) >= 0.9 * len(asked)
+
+
+def test_what_is_validated_is_what_scoring_the_held_out_answers_says(learnt: RunFolder) -> None:
+    model = tzd.load(learnt.path)
+    start, end = read_metrics(learnt.path)["val_nats_per_token"][[0, -1]]
+    assert start == pytest.approx(np.log(model.denoiser.vocab_size), abs=1e-6)
+    assert end < 0.2
+    known = [(f"{word}>", word[::-1]) for word in words()[226:239]]
+    assert tzd.answers_nelbo(model, known).nats_per_token < 0.2
+    assert tzd.answers_nelbo(model, [(prompt, prompt[:-1] * 2) for prompt, _ in known]).nats_per_token > 1
+
+
+def test_the_commands_answer_and_score(learnt: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = words()[-1]
+    assert main(["sample", str(learnt.path), "--prompt", f"{word}>", "--temperature", "0", "--json"]) == 0
+    text, last = capsys.readouterr().out.splitlines()
+    assert text == f"{word}>{word[::-1]}" and json.loads(last)["answers"] == [word[::-1]]
+    file = str(reversals(tmp_path / "r.jsonl"))
+    assert main(["eval", str(learnt.path), "--data", file, "--split", "test", "--json"]) == 0
+    heading, *_, last = capsys.readouterr().out.splitlines()
+    assert "13 answers" in heading and json.loads(last)["nats_per_token"] < 0.2
+    assert main(["eval", str(learnt.path), "--data", file, "--draws", "1"]) == 0
+    assert "252 answers" in capsys.readouterr().out
+    assert main(["sample", str(learnt.path), "--prompt", "ab>", "--chat"]) == 2
+    assert "has no chat template" in capsys.readouterr().err
+
+
+def test_two_engines_lose_alike_on_pairs(tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core")
+    changes = {"training.optimizer": "adamw", "training.max_steps": 10, "training.val_generation_freq": 1}
+    both = [
+        runs.train(tmp_path / engine, settings_for(tmp_path / engine, **changes), engine=engine) for engine in ENGINES
+    ]
+    torch, mlx = (read_metrics(run.path) for run in both)
+    for column in ("loss", "val_nats_per_token", "val_bits_per_char"):
+        np.testing.assert_allclose(torch[column], mlx[column], rtol=1e-4, err_msg=column)
+    assert all(">" in (run.path / "samples.txt").read_text() for run in both)  # they go on from a held-out prompt
+
+
+def test_a_resumed_run_on_pairs_equals_one_that_never_stopped(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = settings_for(tmp_path, **{"training.max_steps": 40, "training.eval_interval": 40})  # more than an epoch
+    whole = runs.train(tmp_path / "whole", changes, engine=engine)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+        runs.send_at(patch, 30)
+        runs.train(tmp_path / "parts", changes, engine=engine)
+    parts = runs.train(tmp_path / "parts", {**changes, "training.resume": True}, engine=engine)
+    assert_same_weights(whole, parts)
+    assert rows(whole) == rows(parts)
+
+
+def test_a_checkpoint_says_how_its_answers_end(learnt: RunFolder) -> None:
+    best = learnt.resolve("best")
+    assert best is not None
+    config = read_checkpoint(best).config
+    assert config["tokenizer"]["kind"] == "pairs" and config["tokenizer"]["eos_id"] == 7
+    assert config["diffusion"]["unconditional"] == 0.1
+    assert config["provenance"]["corpus"] == "pairs"
