@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from tzd.errors import TzdError, UserError
 
+PREFIX = "hf:"
 _TIMEOUT = 5.0  # seconds; the hub's own clients would try for most of a minute where there is no network
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def hub_model(path: str | Path) -> str | None:
+    """The name of a model of the hub: what follows "hf:", or a local folder with a config.json as the hub's have it.
+
+    Returns:
+        None for what is read as tzd's own, or as a file of weights.
+    """
+    if str(path).startswith(PREFIX):
+        return str(path)[len(PREFIX) :]
+    try:
+        config = json.loads((Path(path) / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(config, dict) or "format" in config or not isinstance(config.get("model_type"), str):
+        return None
+    return None if (Path(path) / "lit_model.pth").exists() else str(path)
 
 
 def repository(name: str, *, revision: str | None = None, files: Sequence[str] = ("*",)) -> Path:

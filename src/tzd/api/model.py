@@ -16,7 +16,8 @@ from tzd.corpus import Tokenizer, load_tokenizer
 from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
 from tzd.engines import engine_module
 from tzd.engines.formats import read_any
-from tzd.errors import CheckpointError, UserError
+from tzd.errors import CheckpointError, CorpusError, UserError
+from tzd.hub import hub_model
 from tzd.mapping import from_mapping
 
 
@@ -29,12 +30,14 @@ class Model:
         tokenizer: text <-> tokens; None for a model made from a function.
         config: the architecture; None for a model made from a function.
         provenance: where the weights come from: corpus, step, seed, version.
+        ends: tokens at which its answers end; none for most models, whose texts go on.
     """
 
     denoiser: Denoiser
     tokenizer: Tokenizer | None = None
     config: Architecture | None = None
     provenance: Mapping[str, Any] | None = None
+    ends: tuple[int, ...] = ()
 
     @property
     def engine(self) -> str:
@@ -61,8 +64,19 @@ class Model:
         return self.denoiser.forward(tokens, t=None if t is None else np.atleast_1d(np.asarray(t)))[0]
 
     def encode(self, text: str) -> np.ndarray:
-        """Tokens (N,) int32 of a text."""
-        return self._tokenizer().encode(text)
+        """Tokens (N,) int32 of a text.
+
+        Raises:
+            CorpusError: the text holds what the tokenizer cannot hold, or a token that the model can never write.
+        """
+        tokens = self._tokenizer().encode(text)
+        banned = self.denoiser.banned
+        if banned is not None and banned[tokens].any():
+            token = tokens[banned[tokens]][:1]
+            raise CorpusError(
+                f"the text holds {self.decode(token)!r} (token {token[0]}), which this model cannot write; leave it out"
+            )
+        return tokens
 
     def decode(self, tokens: np.ndarray) -> str:
         """Text of tokens (N,)."""
@@ -77,18 +91,36 @@ class Model:
         return self.tokenizer
 
 
-def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> Model:
+def load(
+    path: str | Path,
+    engine: str | None = None,
+    denoiser: Any = None,
+    *,
+    trust_remote_code: bool = False,
+    mask_id: int | None = None,
+    shift: bool | None = None,
+) -> Model:
     """A trained model.
 
     Args:
         path: a run folder (its best checkpoint), a checkpoint folder, the weights file in one, or a `.npz` or `.pt`
-            file of Tiny Diffusion's or a `.safetensors` of SMDM's (or a folder that holds one).
-        engine: "torch", "mlx", or None for the best one here.
+            file of Tiny Diffusion's or a `.safetensors` of SMDM's (or a folder that holds one); or a model of the hub:
+            `hf:owner/name`, `hf:owner/name@revision`, `hf:FOLDER`, or a folder with a `config.json` as the hub has it.
+        engine: "torch", "mlx", or None for the best one here; models of the hub compute on torch.
         denoiser: your own module, for a checkpoint that was trained with it.
+        trust_remote_code: whether code that comes with a model of the hub may run on this machine.
+        mask_id: id of a hub model's [MASK], where it is not what the model itself says.
+        shift: whether a hub model's logits at position i are those of token i + 1; None: as its kind has it.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, of a newer format, or does not fit the model.
+        UserError: there is no such model of the hub, or it would run code that is not trusted.
     """
+    name = hub_model(path)
+    if name is not None:
+        return _load_hub(name, engine, denoiser, trust_remote_code=trust_remote_code, mask_id=mask_id, shift=shift)
+    if mask_id is not None or shift is not None:
+        raise UserError(f"mask_id and shift are for models of the hub (hf:owner/name); {path} says them itself")
     checkpoint = read_any(path)
     where = checkpoint.folder / CONFIG
     config = model_config(checkpoint.section("model"), f"{where}: model")
@@ -104,6 +136,15 @@ def load(path: str | Path, engine: str | None = None, denoiser: Any = None) -> M
     described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
     tokenizer = load_tokenizer(described, checkpoint.folder) if described else None
     return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"))
+
+
+def _load_hub(name: str, engine: str | None, denoiser: Any, **asked: Any) -> Model:
+    if engine not in (None, "torch"):
+        raise UserError(f"models of the hub compute on the torch engine, not on {engine}: leave out the engine")
+    if denoiser is not None:
+        raise UserError(f"{name} brings its own network: leave out denoiser=")
+    hub = engine_module("torch", "hf").load_hub_model(name, **asked)
+    return Model(hub.denoiser, hub.tokenizer, hub.config, {"hub": name}, hub.config.ends)
 
 
 def from_function(function: Any, *, vocab_size: int, seq_len: int, mask_id: int | None = None) -> Model:

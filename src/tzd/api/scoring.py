@@ -42,7 +42,9 @@ def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, see
         scored = [tokens] if tokens.ndim == 1 and not context else [row[context:] for group in groups for row in group]
         characters = sum(len(model.decode(row)) for row in scored)
     seed = whole("seed", seed, 0)
-    return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters)
+    size = model.denoiser.vocab_size * model.denoiser.seq_len  # logits of a row: 1 GB in float32 is enough at once
+    rows = max(1, min(32, 2**28 // size))
+    return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters, batch_size=rows)
 
 
 def answers_nelbo(

@@ -148,10 +148,9 @@ def finished(model: Model, frames: Iterator[Frame]) -> Sample:
 def _ends(model: Model, tokens: np.ndarray, blank: np.ndarray) -> np.ndarray:
     """(B,) where each row's text ends: at the first end-of-text token that was written behind all that was given."""
     width = tokens.shape[1]
-    if not isinstance(model.tokenizer, PairTokenizer):
-        return np.full(len(tokens), width)
+    marks = (model.tokenizer.eos_id,) if isinstance(model.tokenizer, PairTokenizer) else model.ends
     behind = np.logical_and.accumulate(blank[:, ::-1], axis=1)[:, ::-1]
-    end = behind & (tokens == model.tokenizer.eos_id)
+    end = behind & np.isin(tokens, marks)
     return np.where(end.any(axis=1), end.argmax(axis=1), width)
 
 

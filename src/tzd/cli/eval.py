@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tzd.cli import writing
 from tzd.config import DataSettings
 from tzd.corpus import SPLITS, corpora, open_corpus, resolve_file
 from tzd.corpus.chat import Message, PairTokenizer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or a file of weights")
+    parser.add_argument("checkpoint", metavar="CKPT", help=writing.CHECKPOINT)
     parser.add_argument(
         "--data",
         required=True,
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="FOLDER", help="look here first for a corpus")
     parser.add_argument("--draws", type=int, default=8, metavar="N", help="masks per window (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="of the masks (default 0)")
-    parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
+    writing.add_model_arguments(parser)
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the NELBO of a text."""
     from tzd import answers_nelbo, load, nelbo
 
-    model = load(args.checkpoint, engine=args.engine)
+    model = load(args.checkpoint, engine=args.engine, trust_remote_code=args.trust_remote_code)
     if isinstance(model.tokenizer, PairTokenizer) and args.data.endswith(".jsonl"):
         pairs = _pairs(args, model)
         bound = answers_nelbo(model, pairs, draws=args.draws, seed=args.seed)

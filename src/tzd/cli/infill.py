@@ -9,7 +9,7 @@ from tzd.cli import writing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or a file of weights")
+    parser.add_argument("checkpoint", metavar="CKPT", help=writing.CHECKPOINT)
     parser.add_argument("text", metavar="TEXT", help="a text with blanks, one for each token to be written")
     parser.add_argument("--mask", default="_", metavar="C", help="the character that stands for a blank (default _)")
     writing.add_arguments(parser)
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     from tzd import load
     from tzd.api import infill_stream
 
-    model = load(args.checkpoint, engine=args.engine)
+    model = load(args.checkpoint, engine=args.engine, trust_remote_code=args.trust_remote_code)
     frames = infill_stream(model, args.text, mask=args.mask, **writing.request(args))
     writing.write(model, frames, quiet=args.quiet, as_json=args.json)
     return 0

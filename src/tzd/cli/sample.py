@@ -9,7 +9,7 @@ from tzd.cli import writing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a run folder, a checkpoint folder, or a file of weights")
+    parser.add_argument("checkpoint", metavar="CKPT", help=writing.CHECKPOINT)
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what the text begins with")
     parser.add_argument(
         "--length", type=int, metavar="N", help="new tokens (default 256; for a model of answers, to the window's end)"
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes text."""
     from tzd import load, stream
 
-    model = load(args.checkpoint, engine=args.engine)
+    model = load(args.checkpoint, engine=args.engine, trust_remote_code=args.trust_remote_code)
     frames = stream(model, prompt=args.prompt, length=args.length, chat=args.chat, **writing.request(args))
     writing.write(model, frames, quiet=args.quiet, as_json=args.json)
     return 0

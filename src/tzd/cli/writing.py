@@ -31,6 +31,16 @@ FLAGS = {
 }
 SHORT = {"confidence_threshold": "--tau"}
 
+CHECKPOINT = "a run folder, a checkpoint folder, a file of weights, or a model of the hub (hf:owner/name, hf:FOLDER)"
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what every command has that loads a model."""
+    parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="let code that comes with a model of the hub run here"
+    )
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `sample` and `infill` have in common."""
@@ -47,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", "--num-samples", dest="batch_size", type=int, default=1, metavar="N", help="texts to write"
     )
-    parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
+    add_model_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="print the text only, without the live view")
     parser.add_argument("--json", action="store_true", help="end with one JSON object: text, answers, tokens, nfe")
     parser.epilog = "Any setting of the sampler can be given as --sampler.KEY=VALUE; 'tzd samplers' shows them."

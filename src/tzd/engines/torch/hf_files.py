@@ -1,0 +1,177 @@
+"""The networks of the Hugging Face hub, built of their files.
+
+What the transformers library has is built by it. Code that comes with a model runs only where that is allowed, and its
+weights are put in their places here, each of them: the library's own loader (version 5) leaves unset, without a word,
+what older code computes for itself, such as rotary tables. Weights are safetensors; a `.bin` is a pickle, which can run
+code too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tzd.checkpoint.layout import is_plain_name
+from tzd.checkpoint.read import mismatch, read_object
+from tzd.errors import CheckpointError, TzdError, UserError
+
+_CLASSES = ("AutoModel", "AutoModelForMaskedLM", "AutoModelForCausalLM")  # of a model's own code, in this order
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def own_code(described: Mapping[str, Any]) -> str | None:
+    """The class of a model's own code that computes, as "module.Class"; None where the library has the model."""
+    import transformers
+
+    classes = described.get("auto_map")
+    if described.get("model_type") in transformers.CONFIG_MAPPING or not isinstance(classes, dict):
+        return None
+    return next((str(classes[key]) for key in _CLASSES if key in classes), None)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights; CheckpointError if one of them is missing, or there is only a pickle."""
+    names = [_WEIGHTS]
+    if (folder / _INDEX).is_file():
+        names = sorted(set(map(str, dict(read_object(folder / _INDEX).get("weight_map", {})).values())))
+    files = [folder / name for name in names if is_plain_name(name)]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise CheckpointError(
+            f"{folder} does not hold {missing[0]}; weights are read from safetensors only, for a .bin is a pickle,"
+            " which can run code: look for a revision or a copy of the model that has them"
+        )
+    return files
+
+
+def library_network(name: str, folder: Path) -> nn.Module:
+    """A masked language model that the transformers library has, in the precision of its weights.
+
+    Raises:
+        UserError: it has the model, but as one that cannot fill in blanks.
+        CheckpointError: the files are damaged or incomplete.
+    """
+    import transformers
+
+    dtype = "dtype" if _major() >= 5 else "torch_dtype"
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if type(config) not in transformers.MODEL_FOR_MASKED_LM_MAPPING:
+            raise UserError(
+                f"{name} is a '{config.model_type}' model, which cannot fill in blanks: give one that can (LLaDA,"
+                " Dream, a masked language model)"
+            )
+        with _quietly():
+            network, said = transformers.AutoModelForMaskedLM.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **{dtype: "auto"}
+            )
+    except TzdError:
+        raise
+    except Exception as error:  # the library raises OSError, ValueError, RuntimeError and more for what it cannot read
+        raise CheckpointError(f"the transformers library cannot load {name}: {first_line(error)}") from error
+    if missing := sorted(said["missing_keys"]):
+        raise CheckpointError(f"{name} lacks weights of its {type(network).__name__}: {', '.join(missing[:3])}")
+    return network
+
+
+def own_network(name: str, folder: Path, own: str, described: Mapping[str, Any], files: Sequence[Path]) -> nn.Module:
+    """A network of a model's own code, in the precision of its weights, with every weight in its place.
+
+    Args:
+        name: of the model, for messages.
+        folder: where its files lie.
+        own: what `own_code` said.
+        described: its config.json.
+        files: what `weight_files` said.
+
+    Raises:
+        CheckpointError: weights are missing, unexpected, of another shape or damaged.
+        TzdError: the code fails.
+    """
+    from safetensors.torch import load_file
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    try:
+        from transformers.initialization import no_init_weights
+    except ImportError:  # before version 5
+        from transformers.modeling_utils import no_init_weights
+    try:
+        stored = {key: value for file in files for key, value in load_file(file).items()}
+    except Exception as error:  # safetensors' own error has no base but this
+        raise CheckpointError(f"the weights of {name} cannot be read: {first_line(error)}; get them again") from error
+    default = torch.get_default_dtype()
+    with own_code_errors(name, described), _quietly():
+        try:
+            network_class: Any = get_class_from_dynamic_module(own, folder, local_files_only=True)
+            config = network_class.config_class.from_pretrained(folder, local_files_only=True)
+            for key, value in described.items():  # version 5 of the library drops some, which older code reads
+                if not hasattr(config, key):
+                    setattr(config, key, value)
+            torch.set_default_dtype(next((v.dtype for v in stored.values() if v.is_floating_point()), default))
+            with no_init_weights():
+                network: nn.Module = network_class(config)
+        finally:
+            torch.set_default_dtype(default)
+    stored |= _tied(network, config, stored)
+    shapes = ({key: tuple(value.shape) for key, value in tensors.items()} for tensors in (stored, network.state_dict()))
+    if complaint := mismatch(*shapes):
+        raise CheckpointError(f"the weights of {name} do not fit its own code: {complaint}")
+    network.load_state_dict(stored, assign=True)
+    return network
+
+
+def _tied(network: Any, config: Any, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head's weights under their own name, where they are the embedding's and not stored twice."""
+    if not getattr(config, "tie_word_embeddings", False):
+        return {}
+    shared = network.get_input_embeddings().weight
+    names = [key for key, value in network.state_dict(keep_vars=True).items() if value.shape == shared.shape]
+    have = [stored[key] for key in names if key in stored]
+    return {key: have[0] for key in names if key not in stored and len(have) == 1}
+
+
+@contextmanager
+def own_code_errors(name: str, described: Mapping[str, Any]) -> Iterator[None]:
+    """Whatever a model's own code raises becomes one line that says which library it was written for."""
+    try:
+        yield
+    except Exception as error:
+        import transformers
+
+        written = described.get("transformers_version", "another version")
+        mend = "; try pip install 'transformers<5'" if _major() >= 5 else ""
+        raise TzdError(
+            f"the own code of {name} does not run with transformers {transformers.__version__}"
+            f" ({type(error).__name__}: {first_line(error)}): it was written for {written}{mend}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _major() -> int:
+    import transformers
+
+    return int(transformers.__version__.partition(".")[0])
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps the library's bars and remarks off the screen; what matters of them is checked here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
