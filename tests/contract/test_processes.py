@@ -1,0 +1,252 @@
+"""Several processes under Lightning: started by a script, by the command and by torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import runs
+from runs import TEXT, assert_same_weights, rows, weights
+from tzd.checkpoint import RunFolder, read_checkpoint
+from tzd.training.records import read_metrics
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+BOTH = {"training.devices": 2, "data.batch_size": 4}
+LONG = {"training.max_steps": 20, "training.eval_interval": 10}
+ADAMW = {"training.optimizer": "adamw"}
+REST = {
+    "model.dropout": 0.1,
+    "training.ema_decay": 0.9,
+    "training.gradient_accumulation_steps": 2,
+    "data.batch_size": 2,
+}
+NAN = "nan from 4"
+STOP = "SIGTERM to 1 at 4"
+
+# name -> (changes, what happens): every run that two processes make; each starts when the one before it has ended
+PAIRS: dict[str, tuple[dict[str, Any], str]] = {
+    "adamw": ({**ADAMW, **LONG}, ""),
+    "muon": ({**LONG}, ""),
+    "sharded-adamw": ({**ADAMW, **LONG, "training.strategy": "fsdp", "training.ema_decay": 0.9}, ""),
+    "sharded-muon": ({**LONG, "training.strategy": "fsdp"}, ""),
+    "whole": ({**REST}, ""),
+    "parts": ({**REST}, STOP),
+    "parts again": ({**REST, "training.resume": True}, ""),
+    "sharded-whole": ({**REST, "training.strategy": "fsdp"}, ""),
+    "sharded-parts": ({**REST, "training.strategy": "fsdp"}, STOP),
+    "sharded-parts again": ({**REST, "training.strategy": "fsdp", "training.resume": True}, ""),
+    "from-two": ({**ADAMW, "training.lr_schedule": "constant"}, STOP),
+    "spoiled": ({}, NAN),
+    "tested": (
+        {"training.test": True, "training.val_generation_freq": 1, "sampler": {"name": "llada", "steps": 2}},
+        "",
+    ),
+}
+SCRIPT = """
+import json, os, signal, sys
+import runs, tzd
+from tzd.errors import TzdError
+from tzd.training.task import Task
+noised, rank = Task.noised, os.environ.get("LOCAL_RANK", "0")
+for name, (changes, event) in json.load(open("pairs.json")).items():
+    def spoilt(self, step):
+        if event.startswith("SIG") and step == 4 and rank == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+        made = noised(self, step)
+        if event.startswith("nan") and step >= 4:
+            made.weight[:] = float("nan")
+        return made
+    Task.noised = spoilt
+    changes["logger.name"] = name.split()[0]
+    try:
+        said = str(tzd.train(runs.config_in(runs.Path("."), changes)))
+    except TzdError as error:
+        said = f"{error.exit_code}: {error}"
+    with open("said." + rank, "a") as file:
+        file.write(json.dumps([name, said]) + "\\n")
+"""
+
+
+def start(folder: Path, *command: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+    (folder / "text.txt").write_text(TEXT)
+    paths = os.pathsep.join([str(Path(runs.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**ENVIRONMENT, "PYTHONPATH": paths}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunFolder]:
+    """The runs of two processes, all made by one script."""
+    folder = tmp_path_factory.mktemp("pair")
+    pairs = {name: ({**BOTH, **changes}, event) for name, (changes, event) in PAIRS.items()}
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+    (folder / "script.py").write_text(SCRIPT)
+    result = start(folder, sys.executable, "script.py")
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    return lambda name: RunFolder(folder / name)
+
+
+def said(run: RunFolder, rank: int = 0) -> dict[str, str]:
+    return dict(map(json.loads, (run.path.parent / f"said.{rank}").read_text().splitlines()))
+
+
+def alone(folder: Path, changes: dict[str, Any]) -> RunFolder:
+    return runs.train(folder, {"data.batch_size": 8, **changes})
+
+
+def column(run: RunFolder, name: str) -> np.ndarray:
+    values = read_metrics(run.path)[name]
+    return values[~np.isnan(values)]
+
+
+def assert_same_course(ours: RunFolder, theirs: RunFolder, bar: float) -> None:
+    for name in ("loss", "val_nats_per_token"):
+        a, b = column(ours, name), column(theirs, name)
+        assert len(a) == len(b) > 1
+        np.testing.assert_allclose(a, b, rtol=bar, err_msg=name)
+    np.testing.assert_allclose(column(ours, "grad_norm"), column(theirs, "grad_norm"), rtol=10 * bar)
+    np.testing.assert_array_equal(column(ours, "tokens"), column(theirs, "tokens"))
+
+
+@pytest.mark.parametrize("strategy", ["", "sharded-"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_processes_follow_one_within_a_ten_thousandth(
+    strategy: str, optimizer: str, pair: Callable[[str], RunFolder], tmp_path: Path
+) -> None:
+    changes, _ = PAIRS[strategy + optimizer]
+    one = alone(tmp_path, {key: value for key, value in changes.items() if key != "training.strategy"})
+    assert_same_course(pair(strategy + optimizer), one, 1e-4)
+
+
+def test_the_first_process_alone_writes_and_speaks(pair: Callable[[str], RunFolder]) -> None:
+    run = pair("adamw")
+    ours, theirs = said(run, 0), said(run, 1)
+    assert ours.keys() == theirs.keys() == PAIRS.keys() and set(theirs.values()) == {"None"}
+    assert ours["adamw"] == str(Path("adamw") / "step-00000020")
+    folders = {path.name for path in run.path.parent.iterdir() if path.is_dir()}
+    assert folders == {name for name in PAIRS if " " not in name}
+
+
+@pytest.mark.parametrize("strategy", ["", "sharded-"])
+def test_processes_leave_at_one_step_and_go_on_as_if_nothing_had_been(
+    strategy: str, pair: Callable[[str], RunFolder]
+) -> None:
+    whole, parts = pair(f"{strategy}whole"), pair(f"{strategy}parts")
+    stopped = said(parts)[f"{strategy}parts"]  # told to the second one, heard by both
+    assert stopped.startswith(("143: stopped and saved at step 4", "143: stopped and saved at step 5"))
+    assert_same_weights(whole, parts)
+    assert rows(whole) == rows(parts)
+    ours, theirs = (load_file(run.resolve("last") / "training_state.safetensors") for run in (whole, parts))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_sharded_weights_become_the_checkpoint_that_one_process_writes(
+    pair: Callable[[str], RunFolder], tmp_path: Path
+) -> None:
+    sharded = pair("sharded-whole")
+    one = alone(tmp_path, {**PAIRS["whole"][0], "data.batch_size": 4})
+    ours, theirs = (read_checkpoint(run.resolve("last")).training_state() for run in (sharded, one))
+    assert weights(sharded).keys() == weights(one).keys() and ours["raw"].keys() == theirs["raw"].keys()
+    for mine, other in zip(ours["optimizer_states"], theirs["optimizer_states"], strict=True):
+        shapes = [
+            {(i, key): np.shape(v) for i, state in optimizer["state"].items() for key, v in state.items()}
+            for optimizer in (mine, other)
+        ]
+        assert shapes[0] == shapes[1] and mine["param_groups"] == other["param_groups"]
+
+
+def test_one_process_goes_on_where_two_left(pair: Callable[[str], RunFolder], tmp_path: Path) -> None:
+    left = pair("from-two")
+    steady, _ = PAIRS["from-two"]
+    straight = alone(tmp_path, steady)
+    halves = {"training.gradient_accumulation_steps": 2, "data.batch_size": 4, "training.resume": str(left.path)}
+    resumed = runs.train(left.path.parent, {**steady, **halves})
+    assert_same_course(resumed, straight, 1e-4)
+    assert column(resumed, "epoch").tolist() == column(straight, "epoch").tolist()
+
+
+def test_a_loss_that_is_not_finite_ends_all_of_them(pair: Callable[[str], RunFolder]) -> None:
+    line = said(pair("spoiled"))["spoiled"]
+    assert line.startswith("1: the loss is nan at step 5; the last good checkpoint is") and "step-00000003" in line
+
+
+def test_a_run_of_two_processes_ends_with_a_test(pair: Callable[[str], RunFolder]) -> None:
+    run = pair("tested")
+    assert len(column(run, "test_nats_per_token")) == 1
+    assert (run.path / "samples.txt").read_text().count("test sample") == 12
+
+
+# --- other ways of starting them ---------------------------------------------------------------------------------
+
+SETTINGS = (
+    *("model.n_layer=1", "model.n_head=2", "model.n_embd=16", "sampler.steps=2", "training.max_steps=3"),
+    *("data=text", "data.path=text.txt", "data.block_size=24", "training.val_windows=4", "training.accelerator=cpu"),
+    *("training.val_generation_freq=0", "training.test=false", "logger.name=run"),
+)
+
+
+def test_a_plain_command_starts_two_processes_and_prints_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tzd", "train", *SETTINGS, "training.devices=2", "training.strategy=ddp"]
+    result = start(tmp_path, *command, "--json")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("best checkpoint") == 1
+    assert json.loads(result.stdout.splitlines()[-1])["run"] == str(Path("runs") / "run")
+    assert result.stderr.count("step 0/3") == 1 and not (tmp_path / "runs" / "run-2").exists()
+    windows = 2 * 16  # of both processes
+    assert column(RunFolder(tmp_path / "runs" / "run"), "tokens")[-1] == 3 * windows * 24
+
+
+FAILING = """
+import os, sys
+import tzd.engines.torch.checkpoint_io as checkpoint_io
+from tzd.cli import main
+from tzd.errors import TzdError
+from tzd.training.task import Task
+def fail(*args, **kwargs):
+    raise TzdError("it is broken")
+if os.environ.get("LOCAL_RANK", "0") == "{rank}":
+    {what} = fail
+sys.exit(main(["train", *{settings!r}]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "what"), [(0, "checkpoint_io.write_checkpoint"), pytest.param(1, "Task.noised", marks=pytest.mark.slow)]
+)
+def test_what_one_process_cannot_do_ends_all_of_them(rank: int, what: str, tmp_path: Path) -> None:
+    settings = [*SETTINGS, "training.devices=2"]
+    (tmp_path / "failing.py").write_text(FAILING.format(rank=rank, what=what, settings=settings))
+    result = start(tmp_path, sys.executable, "failing.py")
+    assert result.returncode not in (0, None)
+    assert result.stderr.count("it is broken") == 1 and "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them_too(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tzd"]
+    result = start(tmp_path, *launch, "train", *SETTINGS)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("best checkpoint") == 1
+    assert column(RunFolder(tmp_path / "runs" / "run"), "tokens")[-1] == 3 * 32 * 24
+
+
+def test_a_session_without_a_command_is_told_to_use_one(tmp_path: Path) -> None:
+    code = f"from tzd.cli import main; raise SystemExit(main(['train', *{[*SETTINGS, 'training.devices=2']!r}]))"
+    result = start(tmp_path, sys.executable, "-c", code)
+    assert result.returncode == 2
+    assert "tzd: training.devices=2 takes 2 processes, which repeat the command that started this one" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and not (tmp_path / "runs").exists()
