@@ -10,7 +10,6 @@ import codecs
 import gzip
 import io
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -190,7 +189,7 @@ def _of_parquet(path: Path, column: str, advance: Advance) -> Iterator[Piece]:
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=BLOCK) as file:
             names = file.schema_arrow.names
-            kind = file.schema_arrow.field(column).type if column in names else None
+            kind = file.schema_arrow.field(column).type if column in names else pa.null()
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                 raise CorpusError(
                     f"{path} has no column of text '{column}' (it has: {', '.join(names)}); name it by --column"
@@ -220,15 +219,17 @@ def pieces_of(document: str, where: str, begun: bool = False) -> Iterator[Piece]
 
 
 def _boundary(text: str, start: int) -> int:
-    """Where a piece that begins at `start` ends: at its last line's end, or its last word's, or when it is full.
+    """Where a piece that begins at `start` ends: before its last line break, or its last space, or when it is full.
 
-    A byte-level BPE never joins what stands before white space with the white space.
+    What stands before it is no white space: a byte-level BPE never joins that with the white space behind it.
     """
-    end = start + PIECE
-    for pattern in (r"(?<=\S)(?=\n)", r"(?<=\S)(?=\s)"):
-        ends = [match.start() for match in re.compile(pattern).finditer(text, start + PIECE // 2, end)]
-        if ends:
-            return ends[-1]
+    end, half = start + PIECE, start + PIECE // 2
+    for sign in "\n ":
+        at = text.rfind(sign, half, end)
+        while at > half and text[at - 1].isspace():
+            at = text.rfind(sign, half, at)
+        if at > half:
+            return at
     return end
 
 

@@ -53,6 +53,7 @@ class ShardedTokens:
         order = np.argsort(shards, kind="stable")
         used, first = np.unique(shards[order], return_index=True)
         tokens = np.empty(places.shape, self.dtype)
-        for shard, here in zip(used, np.split(order, first[1:]), strict=True):
+        for shard, begin, end in zip(used, first, np.append(first, len(order))[1:], strict=True):
+            here = order[begin:end]
             tokens[here] = self._maps[shard][places[here] - (self.ends[shard - 1] if shard else 0)]
         return tokens.reshape(index.shape)
