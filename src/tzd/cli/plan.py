@@ -59,13 +59,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(config: RunConfig, vocab_size: int | None) -> Plan:
+    from tzd.checkpoint.litgpt import pretrained_folder
     from tzd.engines import engine_module
     from tzd.engines.formats import read_any
     from tzd.training.plan import count_devices, make_plan
     from tzd.training.run import initial_architecture
     from tzd.training.task import make_task
 
-    start = config.training.init_from
+    start = config.training.init_from or pretrained_folder(config.model)
     initial = None if start is None else initial_architecture(read_any(start), config)
     if vocab_size is None:
         task = make_task(config, initial, world=count_devices(config.training), progress=True)

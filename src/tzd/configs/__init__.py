@@ -154,6 +154,7 @@ def _without_foreign(model: Any, preset: str) -> Any:
         return model
     ours = OmegaConf.to_container(ours, resolve=False)
     has = {name: {field.name for field in fields(typing.cast(Any, cls))} for name, cls in MODEL_CONFIGS.items()}
+    has["litgpt"] |= {"config_name", "litgpt", "pretrained_model_name", "checkpoint_dir"}
     foreign = set().union(*has.values()) - has[chosen]
     return {key: value for key, value in model.items() if key not in foreign or value != ours.get(key)}
 
