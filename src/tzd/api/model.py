@@ -13,6 +13,7 @@ from tzd.arrays import Array
 from tzd.checkpoint.layout import CONFIG
 from tzd.config import Architecture, ObjectiveSettings, model_config
 from tzd.corpus import Tokenizer, load_tokenizer
+from tzd.corpus.chat import ChatTemplate, read_template
 from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
 from tzd.engines import engine_module
 from tzd.engines.formats import read_any
@@ -31,6 +32,7 @@ class Model:
         config: the architecture; None for a model made from a function.
         provenance: where the weights come from: corpus, step, seed, version.
         ends: tokens at which its answers end; none for most models, whose texts go on.
+        template: how a model of the hub has conversations written, for who asks for a chat.
     """
 
     denoiser: Denoiser
@@ -38,6 +40,7 @@ class Model:
     config: Architecture | None = None
     provenance: Mapping[str, Any] | None = None
     ends: tuple[int, ...] = ()
+    template: ChatTemplate | None = None
 
     @property
     def engine(self) -> str:
@@ -144,7 +147,9 @@ def _load_hub(name: str, engine: str | None, denoiser: Any, **asked: Any) -> Mod
     if denoiser is not None:
         raise UserError(f"{name} brings its own network: leave out denoiser=")
     hub = engine_module("torch", "hf").load_hub_model(name, **asked)
-    return Model(hub.denoiser, hub.tokenizer, hub.config, {"hub": name}, hub.config.ends)
+    return Model(
+        hub.denoiser, hub.tokenizer, hub.config, {"hub": name}, ends=hub.config.ends, template=read_template(hub.folder)
+    )
 
 
 def from_function(function: Any, *, vocab_size: int, seq_len: int, mask_id: int | None = None) -> Model:

@@ -62,7 +62,7 @@ def stream(
         batch_size: rows, where the prompt does not say.
         seed: of every draw.
         chat: whether a prompt is written by the tokenizer's chat template: True, False, or None: as the model was
-            trained.
+            trained, and for a model of the hub where the prompt is a conversation.
         settings: the sampler's own, such as `steps`, `temperature`, `block_len`.
 
     Raises:
@@ -168,11 +168,14 @@ def _prompt_tokens(model: Model, prompt: str | Sequence[Message], chat: bool | N
     """(P,) int32 of a text or a conversation."""
     if not prompt:
         return np.zeros(0, np.int32)
-    if isinstance(model.tokenizer, PairTokenizer):
-        return model.tokenizer.prompt(user_says(prompt) if isinstance(prompt, str) else prompt, chat=chat)
-    if chat or not isinstance(prompt, str):
+    tokenizer, conversation = model.tokenizer, bool(chat) or not isinstance(prompt, str)
+    if conversation and tokenizer is not None and model.template is not None:
+        tokenizer = PairTokenizer(tokenizer, model.template)
+    if isinstance(tokenizer, PairTokenizer):
+        return tokenizer.prompt(user_says(prompt) if isinstance(prompt, str) else prompt, chat=chat)
+    if conversation:
         raise UserError("this model was not trained on prompts and answers: give a plain text (no chat, no messages)")
-    return model.encode(prompt)
+    return model.encode(str(prompt))
 
 
 def _prompt_rows(model: Model, prompt: Prompt, batch_size: int, chat: bool | None) -> np.ndarray:

@@ -26,23 +26,23 @@ class Convention:
         attention: how its `forward` takes who may be attended to: "pads", (B, L) of 0 and 1; "full", the word for
             everything, or (B, 1, L, L) of truth values.
         ends: tokens at which an answer ends, where the tokenizer has them.
-        trained_length: length of the windows that it was trained on, if its configuration promises more.
+        longest: length of the texts that it is good for, where its configuration promises more.
     """
 
     mask_id: int | None = None
     shift: bool = False
     attention: str = "pads"
     ends: tuple[str, ...] = ()
-    trained_length: int | None = None
+    longest: int | None = None
 
 
 CONVENTIONS: dict[str, Convention] = {
     # github.com/ML-GSAI/LLaDA, generate.py: mask_id=126336, logits as they come; the chat ends a turn with <|eot_id|>
     "llada": Convention(mask_id=126336, ends=("<|endoftext|>", "<|eot_id|>")),
     # github.com/DreamLM/Dream, generation_utils.py: attention_mask "full", cat(logits[:, :1], logits[:, :-1]);
-    # trained on windows of 2048 (arXiv:2508.15487, section 3), though config.json has Qwen's 131072 positions
+    # beyond 2048 tokens it writes nonsense (DreamLM/Dream-Coder, issue 4), though config.json has 131072 positions
     "Dream": Convention(
-        mask_id=151666, shift=True, attention="full", ends=("<|endoftext|>", "<|im_end|>"), trained_length=2048
+        mask_id=151666, shift=True, attention="full", ends=("<|endoftext|>", "<|im_end|>"), longest=2048
     ),
 }
 
@@ -97,4 +97,4 @@ def window(config: Config, name: str) -> int:
         raise CheckpointError(f"{name}: config.json says none of {', '.join(_LENGTHS)}: how long a text it takes")
     if config.get("model_type") in _OFFSET_POSITIONS:
         length -= int(config.get("pad_token_id") or 0) + 1
-    return min(length, convention(config).trained_length or length)
+    return min(length, convention(config).longest or length)

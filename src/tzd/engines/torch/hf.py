@@ -92,11 +92,13 @@ class HubModel:
         denoiser: on the best device here, in the precision of its weights; its logits are float32.
         config: how it is called.
         tokenizer: its own; None if it comes without.
+        folder: where its files lie.
     """
 
     denoiser: TorchDenoiser
     config: HfConfig
     tokenizer: LibraryTokenizer | None
+    folder: Path
 
 
 def load_hub_model(
@@ -199,7 +201,7 @@ def _loaded(
     config = replace(config, vocab_size=columns, n_embedding_rows=rows)
     denoiser = TorchDenoiser(HubNetwork(network, config), config, device=best_device())
     denoiser.banned = _banned(config, tokenizer, folder)
-    return HubModel(denoiser, config, tokenizer)
+    return HubModel(denoiser, config, tokenizer, folder)
 
 
 def _banned(config: HfConfig, tokenizer: LibraryTokenizer | None, folder: Path) -> np.ndarray:

@@ -111,12 +111,13 @@ def own_network(name: str, folder: Path, own: str, described: Mapping[str, Any],
             for key, value in described.items():  # version 5 of the library drops some, which older code reads
                 if not hasattr(config, key):
                     setattr(config, key, value)
+            tied, config.tie_word_embeddings = getattr(config, "tie_word_embeddings", False), False  # done below
             torch.set_default_dtype(next((v.dtype for v in stored.values() if v.is_floating_point()), default))
             with no_init_weights():
                 network: nn.Module = network_class(config)
         finally:
             torch.set_default_dtype(default)
-    stored |= _tied(network, config, stored)
+    stored |= _tied(network, stored) if tied else {}
     shapes = ({key: tuple(value.shape) for key, value in tensors.items()} for tensors in (stored, network.state_dict()))
     if complaint := mismatch(*shapes):
         raise CheckpointError(f"the weights of {name} do not fit its own code: {complaint}")
@@ -124,10 +125,8 @@ def own_network(name: str, folder: Path, own: str, described: Mapping[str, Any],
     return network
 
 
-def _tied(network: Any, config: Any, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The head's weights under their own name, where they are the embedding's and not stored twice."""
-    if not getattr(config, "tie_word_embeddings", False):
-        return {}
+def _tied(network: Any, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head's weights under their own name, where they are the embedding's and stored once."""
     shared = network.get_input_embeddings().weight
     names = [key for key, value in network.state_dict(keep_vars=True).items() if value.shape == shared.shape]
     have = [stored[key] for key in names if key in stored]
