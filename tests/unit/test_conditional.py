@@ -288,7 +288,8 @@ def test_pairs_that_no_window_holds_are_counted_and_named_and_left_out_only_when
 
 
 def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_task(config_in(tmp_path, settings_for(tmp_path, **{"data.block_size": 6, "data.too_long": "drop"})))
+    config = config_in(tmp_path, settings_for(tmp_path, **{"data.block_size": 6, "data.too_long": "drop"}))
+    make_task(config, progress=True)
     assert "216 of 252 pairs are left out: longer than data.block_size" in capsys.readouterr().err
 
 

@@ -67,7 +67,7 @@ def open_data(config: RunConfig, *, progress: bool = False) -> TrainingData:
 
     Args:
         config: the run.
-        progress: whether a download shows how far it is.
+        progress: whether to show how far a download is, and to say what is left out.
 
     Raises:
         CorpusError: there is no such text, or too little of it.
@@ -157,7 +157,7 @@ def _open_pairs(config: RunConfig, progress: bool) -> TrainingData:
         for split in SPLITS
     )
     dropped = train.dropped + validation.dropped + test.dropped
-    if dropped:
+    if dropped and progress:  # which one process shows
         said = sum(map(len, pairs.splits.values()))
         print(f"{dropped:,} of {said:,} pairs are left out: longer than data.block_size", file=sys.stderr)
     if not train.per_epoch or not validation.per_epoch:
