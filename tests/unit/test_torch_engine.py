@@ -16,6 +16,7 @@ from networks import CONFIG, TIMED, canvas, initial, logits_of, stirred
 from tzd.config import TinyConfig
 from tzd.diffusion.denoiser import time_rows
 from tzd.engines.torch.denoiser import TorchDenoiser, build, load_denoiser
+from tzd.engines.torch.tiny import attend
 from tzd.errors import CheckpointError, ConfigError, UserError
 
 # --- time -------------------------------------------------------------------------------------------------------
@@ -173,3 +174,13 @@ def test_a_model_type_that_the_engine_lacks_is_named() -> None:
 
     with pytest.raises(ConfigError, match="no model_type 'other'"):
         build(Other(vocab_size=3))
+
+
+@pytest.mark.parametrize("length", [8, 600])
+def test_attention_in_bfloat16_is_that_in_float32_within_its_rounding(length: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, length, 16, generator=generator) for _ in range(3))
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    ours = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), None)
+    assert ours.dtype == torch.bfloat16
+    assert (ours - exact).norm() < 0.015 * exact.norm()

@@ -13,14 +13,19 @@ from torch import Tensor, nn
 
 from tzd.config.smdm import SmdmConfig
 from tzd.diffusion.rotary import float32_angles
-from tzd.engines.torch.tiny import attention_mask
+from tzd.engines.torch.tiny import attend, attention_mask
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates the first columns of each head by halves: x (..., width), tables (..., half of what is rotated)."""
-    half = cos.shape[-1]
+def full_tables(cos: Tensor, sin: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Tables (..., half of what is rotated) as factors of each column of a head, with their signs: (..., width)."""
+    rest = cos.new_zeros(*cos.shape[:-1], width - 2 * cos.shape[-1])
+    return torch.cat((cos, cos, rest + 1), dim=-1), torch.cat((-sin, sin, rest), dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, half: int) -> Tensor:
+    """Rotates the first 2 · half columns of each head by halves: x (..., width), tables from `full_tables`."""
     first, second, rest = x.split((half, half, x.shape[-1] - 2 * half), dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
+    return x * cos + torch.cat((second, first, rest), dim=-1) * sin
 
 
 def norm(config: SmdmConfig) -> nn.Module:
@@ -36,20 +41,21 @@ class Attention(nn.Module):
         super().__init__()
         self.groups = config.groups
         self.queries = config.n_head // config.groups
+        self.half = config.rotary_width // 2
         rows = (config.n_head + 2 * config.groups) * config.head_size
         self.attn = nn.Linear(config.n_embd, rows, bias=config.bias)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, L, C) -> (B, L, C); tables broadcast to (B, L, groups, queries + 1, half of what is rotated)."""
+        """(B, L, C) -> (B, L, C); tables broadcast to (B, L, groups, queries + 1, width)."""
         batch, length, width = x.shape
         qkv = self.attn(x).view(batch, length, self.groups, self.queries + 2, -1)
-        qk = rotate(qkv[..., :-1, :], cos, sin)
+        qk = rotate(qkv[..., :-1, :], cos, sin, self.half)
         q = qk[..., :-1, :].flatten(2, 3).transpose(1, 2)
         k, v = qk[..., -1, :].transpose(1, 2), qkv[..., -1, :].transpose(1, 2)
         if self.queries > 1:
             k, v = (part.repeat_interleave(self.queries, dim=1) for part in (k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = attend(q, k, v, mask)
         return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
@@ -104,11 +110,11 @@ class Block(nn.Module):
         self.mlp = LLaMAMLP(config) if config.mlp_class_name == "LLaMAMLP" else GptNeoxMLP(config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
-        first = self.norm_1(x)
+        """(B, L, C) -> (B, L, C); the tables' dtype is that of the matrices."""
+        first = self.norm_1(x).to(cos.dtype)  # once, where autocast would do it before each matrix
         mixed = x + self.attn(first, cos, sin, mask)
         if self.norm_2 is not None:
-            first = self.norm_2(x if self.parallel else mixed)
+            first = self.norm_2(x if self.parallel else mixed).to(cos.dtype)
         return mixed + self.mlp(first)
 
 
@@ -152,7 +158,8 @@ class Smdm(nn.Module):
         """Logits of the tokens, not of the padding; see `tzd.diffusion.denoiser.Denoiser.forward`."""
         at = slice(tokens.shape[1]) if positions is None else positions
         dtype = self._dtype()
-        cos, sin = (table[at].to(dtype)[..., None, None, :] for table in (self.cos, self.sin))
+        tables = full_tables(self.cos[at], self.sin[at], self.config.head_size)
+        cos, sin = (table.to(dtype)[..., None, None, :] for table in tables)
         mask = attention_mask(attention)
         x = self.transformer.wte(tokens)
         for block in self.transformer.h:
