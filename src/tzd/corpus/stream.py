@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,17 @@ from tzd.corpus.hub_datasets import load_splits, reason
 from tzd.corpus.packing import Packed, Packer
 from tzd.corpus.windows import Batch
 from tzd.errors import ConfigError, CorpusError, TzdError
+from tzd.randomness import integer
 
 _SKIPPED = 1024  # windows that are passed over at once
+
+
+class Part(NamedTuple):
+    """Some rows of a dataset: all from `start` to before `stop`, or to the end if that is None."""
+
+    rows: Iterable[Mapping[str, Any]]
+    start: int
+    stop: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,29 +35,53 @@ class Stream:
     Attributes:
         name: of the dataset.
         column: that holds a document.
-        splits: rows to train on, to validate on and to test on, as the library has them.
+        splits: "train", "validation" and "test".
+        buffer: documents to train on, among which the next one is drawn; 0 keeps their order.
+        seed: of these draws.
     """
 
     name: str
     column: str
-    splits: Mapping[str, Any]
+    splits: Mapping[str, Part]
+    buffer: int
+    seed: int
 
     def pieces(self, split: str, epoch: int = 0) -> Iterator[Piece]:
-        """The documents of a split, in the order of an epoch.
+        """The documents of a split, in pieces; those to train on in the order of an epoch.
 
         Raises:
             CorpusError: a row has no text in the column.
             TzdError: the stream broke off.
         """
-        rows = self.splits[split]
-        rows.set_epoch(epoch)  # each has a shuffling of its own
-        for number, row in enumerate(self._rows(rows), start=1):
+        documents = self._documents(split)
+        if split == "train" and self.buffer:
+            documents = self._shuffled(documents, epoch)
+        for text, where in documents:
+            yield from pieces_of(text, where)
+
+    def _documents(self, split: str) -> Iterator[tuple[str, str]]:
+        """Each document, and where it comes from."""
+        part = self.splits[split]
+        # Not by the library's own `skip`: it skips no table that ends where it does, and what is held out would leak.
+        for number, row in enumerate(itertools.islice(self._rows(part.rows), part.start, part.stop), start=1):
             text, where = row.get(self.column), f"{self.name}, document {number} of {split}"
             if not isinstance(text, str):
                 raise CorpusError(
                     f"{where} has no text under '{self.column}' (it has: {', '.join(row)}); name it by data.column"
                 )
-            yield from pieces_of(text, where)
+            yield text, where
+
+    def _shuffled(self, documents: Iterator[tuple[str, str]], epoch: int) -> Iterator[tuple[str, str]]:
+        random = np.random.Generator(np.random.Philox(integer(self.seed, "stream-order", epoch)))
+        held: list[tuple[str, str]] = []
+        for document in documents:
+            if len(held) < self.buffer:
+                held.append(document)
+                continue
+            at = int(random.random() * self.buffer)
+            yield held[at]
+            held[at] = document
+        yield from (held[at] for at in random.permutation(len(held)))
 
     def held_out(self, split: str, packer: Packer) -> Packed:
         """The tokens of all documents of a split; CorpusError if it has none."""
@@ -73,7 +106,7 @@ class Stream:
             if given >= SAMPLE:
                 return
 
-    def _rows(self, rows: Any) -> Iterator[Mapping[str, Any]]:
+    def _rows(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         source = iter(rows)
         while True:
             try:
@@ -103,16 +136,16 @@ def open_stream(settings: DataSettings, seed: int) -> Stream:
     """
     if not settings.dataset:
         raise ConfigError("data=stream needs data.dataset: a name on the hub, a folder, or a file")
-    loaded = load_splits(settings, streaming=True)
-    train, count, splits = loaded["train"], settings.held_out_documents, {}
+    loaded, count = load_splits(settings, streaming=True), settings.held_out_documents
+    splits, start = {}, 0
     for name in ("validation", "test"):
         if name in loaded:
-            splits[name] = loaded[name].take(count)
+            splits[name] = Part(loaded[name], 0, count)
         else:
-            splits[name], train = train.take(count), train.skip(count)
-    if settings.shuffle_buffer:
-        train = train.shuffle(seed=seed, buffer_size=settings.shuffle_buffer)
-    return Stream(settings.dataset, settings.column, {**splits, "train": train})
+            splits[name] = Part(loaded["train"], start, start + count)
+            start += count
+    splits["train"] = Part(loaded["train"], start, None)
+    return Stream(settings.dataset, settings.column, splits, settings.shuffle_buffer, seed)
 
 
 class StreamedWindows:
