@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tzd.errors import TzdError, UserError
@@ -80,3 +82,21 @@ def repository(name: str, *, revision: str | None = None, files: Sequence[str] =
     except Exception as error:  # a broken connection has as many names as there are libraries underneath
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TzdError(f"{name} cannot be had from the hub ({reason}); try again, or give a local folder") from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps the transformers library's bars and remarks off the screen; what matters of them is checked here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of what the library calls itself
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

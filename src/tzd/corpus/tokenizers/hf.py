@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from tzd.corpus.corpus import Texts
 from tzd.corpus.tokenizer import FILE, Kind
 from tzd.corpus.tokenizers._library import LibraryTokenizer, load_library
 from tzd.errors import CorpusError, MissingExtraError, TzdError
-from tzd.hub import repository
+from tzd.hub import quietly, repository
 
 # What a tokenizer is made of: the library's own file; which tokens are special; the files of older kinds.
 FILES = (FILE, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 OLDER_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
 _SPECIAL = {"mask_id": "mask_token", "eos_id": "eos_token"}
 # Tokenizers whose own code does no more than a class of the transformers library: Dream's is Qwen's.
-_STAND_INS = {"DreamTokenizer": "Qwen2Tokenizer"}
+_STAND_INS = {"DreamTokenizer": "Qwen2TokenizerFast"}
 
 
 def read_folder(folder: Path) -> LibraryTokenizer:
@@ -72,8 +71,7 @@ def _converted(folder: Path) -> bytes:
     named = json.loads(config.read_bytes()).get("tokenizer_class") if config.is_file() else None
     cls = getattr(transformers, _STAND_INS.get(str(named), "AutoTokenizer"))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the library's own, of what it calls itself
+        with quietly():
             pretrained = cls.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             content: str = pretrained.backend_tokenizer.to_str()
     except Exception as error:  # the library raises OSError, ValueError, KeyError and more for what it cannot read

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tzd.checkpoint.layout import is_plain_name
 from tzd.checkpoint.read import mismatch, read_object
 from tzd.errors import CheckpointError, TzdError, UserError
+from tzd.hub import quietly
 
 _CLASSES = ("AutoModel", "AutoModelForMaskedLM", "AutoModelForCausalLM")  # of a model's own code, in this order
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -65,7 +66,7 @@ def library_network(name: str, folder: Path) -> nn.Module:
                 f"{name} is a '{config.model_type}' model, which cannot fill in blanks: give one that can (LLaDA,"
                 " Dream, a masked language model)"
             )
-        with _quietly():
+        with quietly():
             network, said = transformers.AutoModelForMaskedLM.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **{dtype: "auto"}
             )
@@ -104,7 +105,7 @@ def own_network(name: str, folder: Path, own: str, described: Mapping[str, Any],
     except Exception as error:  # safetensors' own error has no base but this
         raise CheckpointError(f"the weights of {name} cannot be read: {first_line(error)}; get them again") from error
     default = torch.get_default_dtype()
-    with own_code_errors(name, described), _quietly():
+    with own_code_errors(name, described), quietly():
         try:
             network_class: Any = get_class_from_dynamic_module(own, folder, local_files_only=True)
             config = network_class.config_class.from_pretrained(folder, local_files_only=True)
@@ -158,19 +159,3 @@ def _major() -> int:
     import transformers
 
     return int(transformers.__version__.partition(".")[0])
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps the library's bars and remarks off the screen; what matters of them is checked here."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
