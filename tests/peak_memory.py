@@ -5,8 +5,8 @@ python tests/peak_memory.py WIDTH LAYERS PRECISION VOCAB BATCH LENGTH MODEL_TYPE
 
 from __future__ import annotations
 
-import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -20,8 +20,9 @@ from tzd.training.plan import make_plan
 
 
 def peak() -> int:
-    """Bytes that the process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Bytes that the process has held at most; `getrusage` would count those of the process that started it."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def steps(settings: dict[str, object], vocab: int, count: int) -> float:

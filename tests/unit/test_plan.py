@@ -110,7 +110,7 @@ def test_activations_are_within_a_sixth_of_what_is_kept(name: str, mixed: bool):
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    tokens = torch.zeros(8, SIZE["block_size"], dtype=torch.int64)
+    tokens = torch.zeros(5, SIZE["block_size"], dtype=torch.int64)  # 320: no width of a matrix
     with (
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=mixed),
@@ -185,7 +185,7 @@ def test_the_head_runs_where_tokens_are_masked(settings: dict[str, Any], vocab: 
     assert head_share(config, config.model.architecture(vocab)) == pytest.approx(share, abs=1e-3)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is told to hand back what is freed")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux says what a process held at most")
 @pytest.mark.parametrize("size", ["256 4 32-true 66 16 128 tiny adamw", "256 6 bf16-mixed 32000 8 256 smdm adamw"])
 def test_the_peak_is_within_a_third_of_what_a_process_takes(size: str):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
