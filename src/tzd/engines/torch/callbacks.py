@@ -56,10 +56,11 @@ class TorchTrainee:
         self._whole = copy.deepcopy(module.network) if isinstance(trainer.strategy, ShardedStrategy) else None
         self._group: Any = None
 
-    def begin(self) -> None:
+    def meet(self) -> None:
         """Has the processes meet on the host too, so that what they say to each other waits for no device."""
         if self.trainer.world_size > 1:
-            self._group = distributed.new_group(backend="gloo")
+            on_host = distributed.get_backend() == "gloo"
+            self._group = distributed.group.WORLD if on_host else distributed.new_group(backend="gloo")
 
     @contextmanager
     def measured(self) -> Iterator[TorchDenoiser]:
@@ -141,10 +142,13 @@ class CourseCallback(L.Callback):
         """Restores it."""
         self.course.restore(state_dict)
 
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        """Has the processes meet, before any of them does what may fail."""
+        self.trainee.meet()
+
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Listens for signals, in place of Lightning's own handlers, and begins."""
         self.signals.open()
-        self.trainee.begin()
         self.course.begin(trainer.global_step, resumed=self.resumed)
 
     def on_train_batch_end(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from torch import distributed
 from tzd.config import TrainingSettings
 from tzd.engines.torch.sharded import ShardedStrategy
 from tzd.errors import ConfigError, TzdError
+
+_LAST_WORDS = 5.0  # seconds in which a process that has failed may say why
 
 
 def auto_precision(device_type: str) -> str:
@@ -107,15 +110,36 @@ def _check_startable(devices: int) -> None:
 def ending_together(trainer: L.Trainer) -> Iterator[None]:
     """Ends the processes that this one has started if it fails, and tells in one line if another one has gone."""
     try:
-        yield
+        with _heard_first(trainer) as started:
+            yield
     except BaseException as error:
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            # they may wait for this one, deaf to anything less
-            launcher.kill(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
         lost = isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
+        deadline = time.monotonic() + (_LAST_WORDS if lost else 0.0)
+        while time.monotonic() < deadline and all(process.poll() is None for process in started):
+            time.sleep(0.05)
+        for process in started:
+            process.kill()  # they may wait for this one, deaf to anything less
         if trainer.world_size > 1 and isinstance(error, RuntimeError) and lost:
             raise TzdError(
                 "another process has gone; go on from the last checkpoint with training.resume=true"
             ) from error
         raise
+
+
+@contextmanager
+def _heard_first(trainer: L.Trainer) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The processes that this one has started, once it has failed.
+
+    Lightning watches them, and kills all, this process too, when it finds one failed: a moment before this one, which
+    meets the consequences, can put away its logs and say what happened. So it is told to watch no longer.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Heard(L.Callback):
+        def on_exception(self, trainer: L.Trainer, module: L.LightningModule, error: BaseException) -> None:
+            if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+                started.extend(trainer.strategy.launcher.procs)
+                trainer.strategy.launcher.procs.clear()
+
+    trainer.callbacks = [*trainer.callbacks, Heard()]
+    yield started
