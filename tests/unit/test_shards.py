@@ -6,6 +6,7 @@ import errno
 import gzip
 import itertools
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -290,6 +291,9 @@ def test_other_bad_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     said = message_of(CorpusError, [source], out, TokenizerSettings("ascii"), workers=1)
     assert "a.jsonl, line 1: character 'ï' (U+00EF) at offset 14" in said
     assert "no such file or folder" in message_of(CorpusError, [str(tmp_path / "none")], out, byte)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert "is no file but a pipe" in message_of(CorpusError, [str(tmp_path / "pipe")], out, byte)
     assert "must be positive" in message_of(ConfigError, [source], out, byte, validation=0.0)
     assert "below 1 together" in message_of(ConfigError, [source], out, byte, validation=0.5, test=0.5)
     assert "a shard takes at least 1" in message_of(ConfigError, [source], out, byte, shard_tokens=0)

@@ -114,10 +114,13 @@ def find_documents(items: Iterable[str], lookup: Lookup | None = None) -> tuple[
     """The files that files, folders and globs name, each once.
 
     Raises:
-        CorpusError: one of them names none.
+        CorpusError: one of them names none, or something that cannot be read twice.
     """
-    found = (file.resolve() for item in items for file in files_of(item, lookup or Lookup(), SUFFIXES))
-    return tuple(dict.fromkeys(found))
+    found = dict.fromkeys(file.resolve() for item in items for file in files_of(item, lookup or Lookup(), SUFFIXES))
+    for file in found:
+        if not file.is_file():
+            raise CorpusError(f"{file} is no file but a pipe or a device, and it is read more than once; give a file")
+    return tuple(found)
 
 
 def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
