@@ -1,4 +1,4 @@
-"""python -m benchmarks [WHAT ...] [--rounds N] [--steps N] [--passes N] [--json PATH]."""
+"""python -m benchmarks [WHAT ...] [--rounds N] [--steps N] [--passes N] [--mebibytes N] [--json PATH]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import sampling, startup, training
+from benchmarks import corpus, litgpt, masked_head, sampling, smdm, startup, training
 from tzd.errors import MissingExtraError
 
 
@@ -43,16 +43,24 @@ def _version(package: str) -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "what", nargs="*", metavar="WHAT", help="startup, training, mlx-training, mlx-sampling; all, if none"
+        "what",
+        nargs="*",
+        metavar="WHAT",
+        help="startup, corpus, training, masked-head, litgpt, smdm, mlx-training, mlx-sampling; all, if none",
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps of a turn, two or more")
     parser.add_argument("--passes", type=int, default=16, help="denoiser passes of a turn of sampling")
+    parser.add_argument("--mebibytes", type=int, default=64, help="of the text of which shards are made")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
     args = parser.parse_args()
     measures: dict[str, tuple[Callable[[], Any], Callable[[Any], Table]]] = {
         "startup": (lambda: startup.measure(args.rounds), startup.table),
+        "corpus": (lambda: corpus.measure(args.mebibytes), corpus.table),
         "training": (lambda: training.measure("torch", args.rounds, args.steps), training.table),
+        "masked-head": (lambda: masked_head.measure(args.rounds, args.steps), masked_head.table),
+        "litgpt": (lambda: litgpt.measure(args.rounds, args.steps), litgpt.table),
+        "smdm": (lambda: smdm.measure(args.rounds, args.steps), smdm.table),
         "mlx-training": (lambda: training.measure("mlx", args.rounds, args.steps), training.table),
         "mlx-sampling": (lambda: sampling.measure(args.rounds, args.passes), sampling.table),
     }
@@ -61,12 +69,14 @@ def main() -> None:
     if args.rounds < 1 or args.passes < 1 or args.steps < 2:
         parser.error("--rounds and --passes must be at least 1, --steps at least 2")
     chosen = args.what or list(measures)
-    if find_spec("mlx") is None and (on_mlx := [name for name in chosen if name.startswith("mlx-")]):
-        missing = MissingExtraError(", ".join(on_mlx), "mlx")
-        if args.what:
-            parser.error(str(missing))
-        print(f"skipped: {missing}")
-        chosen = [name for name in chosen if name not in on_mlx]
+    for extra in ("mlx", "litgpt"):
+        needing = [name for name in chosen if name.startswith(extra)]
+        if needing and find_spec(extra) is None:
+            missing = MissingExtraError(", ".join(needing), extra)
+            if args.what:
+                parser.error(str(missing))
+            print(f"skipped: {missing}")
+            chosen = [name for name in chosen if name not in needing]
     results: dict[str, Any] = {"machine": machine()}
     for name in chosen:
         measure, table = measures[name]
