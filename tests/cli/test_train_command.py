@@ -114,7 +114,7 @@ def test_the_window_is_set_by_one_key():
         ("data.path=???", "data.path: Missing mandatory value"),
         ("data.path=${no.such}", "data.path: Interpolation key 'no.such' not found"),
         ("data.path=${oc.env:TZD_NO_SUCH}", "data.path: KeyError raised while resolving interpolation"),
-        ("data.path=${oc.eval:1+1}", "data.path: Unsupported interpolation type oc.eval"),
+        ("seed=${oc.eval:1.5+}", "seed: ConfigError raised while resolving interpolation: cannot compute '1.5+'"),
         ("model=tiny,small", "Ambiguous value for argument 'model=tiny,small'"),
     ],
 )
