@@ -139,6 +139,28 @@ def test_a_checkpoint_that_cannot_be_written_ends_all_of_them(tmp_path: Path) ->
     assert "Traceback" not in result.stdout + result.stderr
 
 
+def test_a_loss_that_is_not_finite_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    script = tmp_path / "spoilt.py"
+    script.write_text(
+        "import sys\nfrom tzd.cli import main\nfrom tzd.training.task import Task\n"
+        "noised = Task.noised\n"
+        "def spoilt(self, step):\n"
+        "    made = noised(self, step)\n"
+        "    made.weight[:] = float('nan')\n"
+        "    return made\n"
+        "Task.noised = spoilt\n"
+        f"sys.exit(main(['train', *{list(SETTINGS)!r}, 'data.batch_size=4']))\n"
+    )
+    arguments = [*launcher(2), sys.executable, str(script)]
+    result = subprocess.run(
+        arguments, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+    said = result.stdout + result.stderr
+    assert said.count("the loss is nan at step 1; no checkpoint was written yet") == 1
+    assert "rank 0 exited with code 1" in said and "Traceback" not in said
+
+
 def test_a_run_on_mlx_holds_nothing_of_pytorch(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     code = (

@@ -74,6 +74,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*not resumable.*")  # ours is: it starts at the step
+            warnings.filterwarnings("ignore", message=".*returned a view tensor.*")  # nobody writes into logits
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
             yield
