@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,9 +29,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         """Logits (N, V), targets and weight (N,) -> a number."""
         slope = torch.empty_like(logits)  # ∂CE/∂logits: probabilities, less 1 at the target
         total = torch.zeros((), device=logits.device)
-        rows = max(1, _CHUNK // logits.shape[-1])
-        parts = (x.split(rows) for x in (logits, targets[:, None], weight[:, None], slope))
-        for part, target, w, out in zip(*parts, strict=True):
+        for part, target, w, out in _chunks(logits, targets[:, None], weight[:, None], slope):
             log_p = part.float().log_softmax(dim=-1)
             total -= (log_p.gather(1, target) * w).sum()
             p = log_p.exp_()
@@ -43,4 +42,12 @@ class _WeightedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """Weighs what `forward` has kept, in its place."""
         slope, weight = ctx.saved_tensors
-        return slope.mul_((gradients[0] * weight)[:, None]), None, None
+        for part, factor in _chunks(slope, (gradients[0] * weight)[:, None]):  # PyTorch copies other dtypes
+            part.mul_(factor)
+        return slope, None, None
+
+
+def _chunks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of each, as many at a time as may be held in float32."""
+    rows = max(1, _CHUNK // logits.shape[-1])
+    return zip(*(x.split(rows) for x in (logits, *others)), strict=True)

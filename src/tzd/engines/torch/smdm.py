@@ -41,7 +41,7 @@ class Attention(nn.Module):
         super().__init__()
         self.groups = config.groups
         self.queries = config.n_head // config.groups
-        self.half = config.rotary_width // 2
+        self.turned = config.rotary_width // 2
         rows = (config.n_head + 2 * config.groups) * config.head_size
         self.attn = nn.Linear(config.n_embd, rows, bias=config.bias)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         """(B, L, C) -> (B, L, C); tables broadcast to (B, L, groups, queries + 1, width)."""
         batch, length, width = x.shape
         qkv = self.attn(x).view(batch, length, self.groups, self.queries + 2, -1)
-        qk = rotate(qkv[..., :-1, :], cos, sin, self.half)
+        qk = rotate(qkv[..., :-1, :], cos, sin, self.turned)
         q = qk[..., :-1, :].flatten(2, 3).transpose(1, 2)
         k, v = qk[..., -1, :].transpose(1, 2), qkv[..., -1, :].transpose(1, 2)
         if self.queries > 1:
