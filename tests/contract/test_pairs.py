@@ -11,12 +11,12 @@ import pytest
 
 import runs
 import tzd
-from pairs import reversals, settings_for, words
+from pairs import SETTINGS, hub_folder, reversals, settings_for, words, write_rows
 from runs import assert_same_weights, rows
 from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.cli import main
 from tzd.engines import ENGINES
-from tzd.errors import InterruptedRunError
+from tzd.errors import ConfigError, InterruptedRunError
 from tzd.training.records import read_metrics
 
 LEARNS: dict[str, Any] = {
@@ -99,6 +99,25 @@ def test_a_resumed_run_on_pairs_equals_one_that_never_stopped(
     parts = runs.train(tmp_path / "parts", {**changes, "training.resume": True}, engine=engine)
     assert_same_weights(whole, parts)
     assert rows(whole) == rows(parts)
+
+
+def test_a_model_of_texts_goes_on_with_pairs_and_carries_its_tokenizers_template(engine: str, tmp_path: Path) -> None:
+    hub = hub_folder(tmp_path / "hub")
+    shape = {"data.block_size": 40, "model.block_size": 40, "training.max_steps": 2, "tokenizer.name": "hf"}
+    shape["tokenizer.pretrained_model_name_or_path"] = str(hub)
+    texts = runs.train(tmp_path / "texts", shape, engine=engine)
+    file = write_rows(tmp_path / "r.jsonl", [{"prompt": f"{word}", "answer": word[::-1]} for word in words(40)])
+    pairs = {**SETTINGS, **shape, "data.path": str(file), "training.init_from": str(texts.path)}
+    run = runs.train(tmp_path / "pairs", pairs, engine=engine)
+    assert (run.resolve("last") / "chat_template.jinja").read_bytes() == (hub / "chat_template.jinja").read_bytes()  # type: ignore[operator]
+    model = tzd.load(run.path, engine=engine)
+    out = tzd.sample(model, prompt="ab", sampler="llada", steps=4)
+    assert out.text[0].startswith("<s><user>ab<end>\n<assistant>") and out.tokens.shape == (1, 40)
+    plain = tzd.sample(model, prompt="ab", sampler="llada", steps=4, chat=False)
+    assert plain.text[0].startswith("ab") and plain.tokens.shape == (1, 40)
+    char = {**SETTINGS, "data.path": str(file), "training.init_from": str(texts.path)}
+    with pytest.raises(ConfigError, match="another tokenizer than this run"):
+        runs.train(tmp_path / "char", char, engine=engine)
 
 
 def test_a_checkpoint_says_how_its_answers_end(learnt: RunFolder) -> None:

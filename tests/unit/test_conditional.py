@@ -11,7 +11,7 @@ import pytest
 
 import tzd
 from oracles import tabular_denoiser
-from pairs import reversals, settings_for, words, write_rows
+from pairs import CHATML, hub_folder, reversals, settings_for, words, write_rows
 from runs import config_in
 from tzd.api import Model
 from tzd.config import DataSettings, ObjectiveSettings, TokenizerSettings
@@ -27,11 +27,6 @@ from tzd.diffusion.objective import OBJECTIVES, Objective
 from tzd.errors import CheckpointError, ConfigError, CorpusError, UserError
 from tzd.training.task import make_task
 
-CHATML = (
-    "{{ bos_token }}{% for message in messages %}<{{ message.role }}>{{ message['content'] }}{{ eos_token }}\n"
-    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
-)
-
 
 def read(path: Path, **settings: Any) -> dict[str, list[Pair]]:
     return dict(open_pairs(DataSettings(name="pairs", path=str(path), **settings)).splits)
@@ -45,25 +40,6 @@ def bytes_tokenizer(template: str | None = None) -> PairTokenizer:
 
 def pairs_of(*texts: tuple[str, str]) -> list[Pair]:
     return [Pair(user_says(prompt), answer, "here") for prompt, answer in texts]
-
-
-def hub_folder(folder: Path, *, template: str | None = CHATML) -> Path:
-    """A tokenizer as the hub holds one, with an end-of-text token of its own."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    library = Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    library.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    library.train_from_iterator([], trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False))
-    library.add_special_tokens([AddedToken("<s>", special=True), AddedToken("<end>", special=True)])
-    folder.mkdir()
-    library.save(str(folder / "tokenizer.json"))
-    config = {"bos_token": "<s>", "eos_token": {"content": "<end>"}, "model_max_length": 99}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    if template is not None:
-        (folder / "chat_template.jinja").write_text(template)
-    return folder
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
