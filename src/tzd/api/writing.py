@@ -203,7 +203,7 @@ def _prompt_rows(model: Model, prompt: Prompt, batch_size: int, chat: bool | Non
 
 
 def _is_conversation(prompt: Prompt) -> bool:
-    if isinstance(prompt, np.ndarray) or not len(prompt) or not all(isinstance(said, Mapping) for said in prompt):
+    if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(said, Mapping) for said in prompt):
         return False
     if not all(isinstance(said.get(key), str) for said in prompt for key in ("role", "content")):  # type: ignore[union-attr]
         raise UserError('a conversation is a list of {"role": TEXT, "content": TEXT}')
