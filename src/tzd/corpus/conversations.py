@@ -13,10 +13,10 @@ from tzd.config import DataSettings
 from tzd.corpus.chat import Message, user_says
 from tzd.corpus.corpus import SPLITS
 from tzd.corpus.files import Lookup, read_text
-from tzd.errors import CorpusError, MissingExtraError, nearest
+from tzd.corpus.hub_datasets import load_splits
+from tzd.errors import CorpusError, nearest
 
 _HELD_OUT = 0.05  # of the conversations, for each split that a source does not bring
-_READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}  # of the library, by a file's name
 
 
 @dataclass(frozen=True)
@@ -124,26 +124,7 @@ def read_lines(file: Path, settings: DataSettings) -> list[list[Pair]]:
 
 def _read_dataset(settings: DataSettings, progress: bool) -> dict[str, list[list[Pair]]]:
     """The same of each split of a dataset."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingExtraError(f"data.dataset={settings.dataset}", "datasets") from error
-    if not progress:
-        datasets.disable_progress_bars()
-    path = Path(str(settings.dataset)).expanduser()
-    try:
-        if path.is_file() and path.suffix.lower() in _READERS:
-            loaded = datasets.load_dataset(_READERS[path.suffix.lower()], data_files=str(path))
-        else:
-            loaded = datasets.load_dataset(str(path) if path.exists() else settings.dataset, settings.subset)
-    except Exception as error:  # the library raises what its dozen readers raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CorpusError(
-            f"data.dataset={settings.dataset} cannot be had ({reason}); give a name on the hub (and data.subset, where"
-            f" it has several), a folder, or a file that ends in {', '.join(_READERS)}"
-        ) from error
-    if "train" not in loaded:
-        raise CorpusError(f"data.dataset={settings.dataset} has no split 'train', only {', '.join(loaded)}")
+    loaded = load_splits(settings, streaming=False, progress=progress)
     return {
         split: [
             _pairs(row, f"{settings.dataset}, {split} row {number}", settings)
