@@ -115,7 +115,10 @@ def test_the_window_is_set_by_one_key():
         ("data.path=???", "data.path: Missing mandatory value"),
         ("data.path=${no.such}", "data.path: Interpolation key 'no.such' not found"),
         ("data.path=${oc.env:TZD_NO_SUCH}", "data.path: KeyError raised while resolving interpolation"),
-        ("data.path=${oc.eval:1+x}", "data.path: ConfigError raised while resolving interpolation: cannot compute '1+x'"),
+        (
+            "data.path=${oc.eval:1+x}",
+            "data.path: ConfigError raised while resolving interpolation: cannot compute '1+x'",
+        ),
         ("model=tiny,small", "Ambiguous value for argument 'model=tiny,small'"),
     ],
 )
