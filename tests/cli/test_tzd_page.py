@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from tzd.cli import main
 
@@ -35,7 +36,9 @@ def workplace(tmp_path: Path, tiny_shakespeare: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TZD_DATA_DIR", str(tiny_shakespeare.parent))
     words = {"[UNK]": 0, **{word: i for i, word in enumerate(tiny_shakespeare.read_text().split()[:60], 1)}}
-    Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]")).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
     return tmp_path
 
 
