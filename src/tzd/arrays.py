@@ -7,6 +7,7 @@ oracles and tests run on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,10 @@ class Arrays(Protocol):
 
     def rows(self, x: Array, index: Array) -> Array:
         """x[index]: `x` (N, ...), `index` (K,) -> (K, ...)."""
+        ...
+
+    def concatenate(self, parts: Sequence[Array]) -> Array:
+        """The parts (N_i, ...) behind each other."""
         ...
 
     def where(self, condition: Array, a: Array | float, b: Array | float) -> Array:
@@ -119,6 +124,9 @@ class NumpyArrays:
 
     def rows(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
         return x[index]
+
+    def concatenate(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(parts)
 
     def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
         return np.where(condition, a, b)

@@ -255,3 +255,17 @@ def test_what_cannot_be_planned_is_one_line(
     assert main(["plan", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"tzd: {message}") and error.count("\n") == 1
+
+
+def test_block_diffusion_runs_the_network_on_both_halves():
+    settings = {"objective.name": "block", "objective.block_len": 16}
+    plain, blocks = plan_of(), plan_of(settings)
+    parameters = plain.parameters
+    assert blocks.tokens_per_step == plain.tokens_per_step
+    attention = plain.flop_per_token - 6.0 * (parameters.active + parameters.head)
+    expected = 2 * (6.0 * (parameters.active + parameters.head * blocks.head_share) + 2 * attention)
+    assert blocks.flop_per_token == pytest.approx(expected)
+    assert blocks.head_share == pytest.approx(17 / 64 + 1 / 32)
+    one = plan_of({"objective.name": "block", "objective.block_len": 1})
+    assert one.head_share == 0.5
+    assert blocks.memory["one process"].activations == 2 * plain.memory["one process"].activations

@@ -15,6 +15,7 @@ from tzd.config import Architecture, ObjectiveSettings, model_config
 from tzd.corpus import Tokenizer, load_tokenizer
 from tzd.corpus.chat import ChatTemplate, read_template
 from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
+from tzd.diffusion.objective import Objective
 from tzd.engines import engine_module
 from tzd.engines.formats import read_any
 from tzd.errors import CheckpointError, CorpusError, UserError
@@ -132,9 +133,14 @@ def load(
         raise CheckpointError(f"{checkpoint.folder} was trained with a module of your own ({module}): give denoiser=")
     if module is not None and engine is None:  # a module computes on its own engine
         engine = checkpoint.section("provenance").get("run", {}).get("engine", {}).get("name")
-    objective = from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion")
+    objective = Objective(from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion"))
     loaded = engine_module(engine, "denoiser").load_denoiser(
-        config, checkpoint.weights, context_len=objective.context_len, where=checkpoint.source, network=denoiser
+        config,
+        checkpoint.weights,
+        context_len=objective.settings.context_len,
+        block_len=objective.block_len,
+        where=checkpoint.source,
+        network=denoiser,
     )
     described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
     tokenizer = load_tokenizer(described, checkpoint.folder) if described else None

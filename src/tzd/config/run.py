@@ -202,7 +202,8 @@ class ObjectiveSettings:
     The default is what learnt fastest when measured (docs/log.md). Whatever trains, the NELBO is what is reported.
 
     Attributes:
-        name: nelbo, nelbo_t, exact_k or pooled.
+        name: nelbo, nelbo_t, exact_k, pooled or block.
+        block_len: for `block`: length of the blocks; 1 is an autoregressive model.
         schedule: masking schedule: linear, cosine, sine or poly.
         schedule_power: k of the `poly` schedule p_t = t^k.
         time_sampling: independent, jittered or systematic.
@@ -212,6 +213,7 @@ class ObjectiveSettings:
     """
 
     name: str = "pooled"
+    block_len: int = 16
     schedule: str = "linear"
     schedule_power: float = 1.0
     time_sampling: str = "jittered"
@@ -219,6 +221,11 @@ class ObjectiveSettings:
     unconditional: float = 0.0
 
     def __post_init__(self) -> None:
+        require(self.block_len >= 1, f"objective.block_len must be at least 1, not {self.block_len}")
+        require(
+            self.name != "block" or self.schedule == "linear",
+            f"objective.schedule={self.schedule}: block diffusion masks uniformly many tokens of a block; leave it out",
+        )
         require(0 <= self.unconditional < 1, f"objective.unconditional must lie in [0, 1), not {self.unconditional}")
         require(self.context_len >= 0, f"objective.context_len must not be negative, not {self.context_len}")
         require(self.schedule_power > 0, f"objective.schedule_power must be positive, not {self.schedule_power}")
@@ -422,6 +429,10 @@ class RunConfig:
         require(
             self.data.block_size <= self.model.block_size,
             f"data.block_size={self.data.block_size} is longer than model.block_size={self.model.block_size}",
+        )
+        require(
+            self.objective.name != "block" or not self.model.time_steps,
+            "objective=block takes a denoiser that is not conditioned on time: set model.time_steps=0",
         )
         require(
             self.objective.context_len < self.data.block_size,

@@ -45,6 +45,11 @@ class Denoiser(Protocol):
         ...
 
     @property
+    def block_len(self) -> int:
+        """Length of the blocks of a model of block diffusion (`tzd.diffusion.blocks`); 0 for every other."""
+        ...
+
+    @property
     def time_conditioned(self) -> bool:
         """Whether the output depends on `t`."""
         ...
@@ -57,6 +62,15 @@ class Denoiser(Protocol):
     @property
     def banned(self) -> np.ndarray | None:
         """(V,) bool, the columns of the logits that are no tokens of the vocabulary; None if there are none."""
+        ...
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether `empty_cache` may be called."""
+        ...
+
+    def empty_cache(self, rows: int, width: int) -> Any:
+        """Room for the keys and values of `rows` sequences of `width` positions; `.at(rows)` is a part of it."""
         ...
 
     def forward(
@@ -77,12 +91,14 @@ class Denoiser(Protocol):
                 integers, which are rows of the time embedding. Without it the masked fraction is used.
             positions: (B, L) int, rotary positions of the tokens; 0 to L-1 if not given.
             attention: (B, L) bool, which tokens may be attended to (pads may not), or (B, L, L) bool, who
-                attends to whom.
+                attends to whom. A model of block diffusion keeps to its blocks where it is not given (B, L, L).
             rows: (N,) int, indices into the flattened (B·L) positions at which logits are wanted.
-            cache: keys and values of an earlier call, for denoisers that can reuse them.
+            cache: `.at(rows)` of what `empty_cache` gave: keys and values of B of its sequences. Those of the tokens
+                take their place in it, at `positions`, which must then be given (a token may stand there twice), and
+                the tokens attend to all of its positions that `attention`, (B, L, width), allows.
 
         Returns:
-            float32 logits on the engine, (B, L, V), or (N, V) if `rows` is given; and the new cache or None.
+            float32 logits on the engine, (B, L, V), or (N, V) if `rows` is given; and the cache or None.
         """
         ...
 
@@ -138,15 +154,21 @@ class FunctionDenoiser:
     seq_len: int
     mask_id: int = -1
     context_len: int = 0
+    block_len: int = 0
     engine: str = "numpy"
     time_conditioned: bool = False
     time_steps: int = 0
     banned: np.ndarray | None = None
+    cacheable: bool = False
     xp: Arrays = field(default_factory=NumpyArrays)
 
     def __post_init__(self) -> None:
         if self.mask_id < 0:
             object.__setattr__(self, "mask_id", self.vocab_size)
+
+    def empty_cache(self, rows: int, width: int) -> Any:
+        """A function has no keys and values."""
+        raise NotImplementedError
 
     def forward(
         self,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tzd.diffusion.blocks import doubled_layout, mask_blocks
 from tzd.diffusion.denoiser import Denoiser
 from tzd.diffusion.masking import mask_by_count
 from tzd.errors import UserError
@@ -67,32 +68,41 @@ def masked_counts(sequences: int, draws: int, lengths: np.ndarray, seed: int) ->
     return np.minimum(1 + np.floor(v * lengths[:, None]), lengths[:, None]).astype(np.int64)
 
 
-def masked_log_probabilities(denoiser: Denoiser, tokens: np.ndarray, masked: np.ndarray, batch_size: int) -> np.ndarray:
+def masked_log_probabilities(
+    denoiser: Denoiser, tokens: np.ndarray, masked: np.ndarray, batch_size: int, weight: np.ndarray | None = None
+) -> np.ndarray:
     """Σ over a row's masked positions of log p(x_0 | visible), in nats.
 
     Args:
-        denoiser: the model.
+        denoiser: the model. One of block diffusion sees the blocks before each block clean.
         tokens: (N, L) int, x_0.
         masked: (N, L) bool.
         batch_size: rows per call of the denoiser.
+        weight: (N, L) what each position counts; 1 if None.
 
     Returns:
         (N,) float64.
     """
-    xp, total = denoiser.xp, np.zeros(len(tokens))
+    xp, total, length = denoiser.xp, np.zeros(len(tokens)), tokens.shape[1]
+    layout = doubled_layout(length, denoiser.block_len) if denoiser.block_len else {}
     for start in range(0, len(tokens), batch_size):
         part = slice(start, start + batch_size)
-        rows = np.flatnonzero(masked[part])
+        rows, columns = np.nonzero(masked[part])
         if not len(rows):
             continue
         x_t = np.where(masked[part], denoiser.mask_id, tokens[part]).astype(np.int32)
-        logits, _ = denoiser.forward(x_t, rows=rows)
+        if layout:
+            x_t = np.concatenate([x_t, tokens[part].astype(np.int32)], axis=1)
+        inputs = {name: np.broadcast_to(x, (len(x_t), *x.shape[1:])) for name, x in layout.items()}
+        logits, _ = denoiser.forward(x_t, rows=rows * x_t.shape[1] + columns, **inputs)
         logits = xp.floats(logits)
         if denoiser.banned is not None:
             logits = xp.where(xp.asarray(denoiser.banned), -np.inf, logits)
-        targets = tokens[part].ravel()[rows].astype(np.int64)
+        targets = tokens[part][rows, columns].astype(np.int64)
         log_p = xp.to_numpy(xp.log_probability(logits, xp.asarray(targets))).astype(np.float64)
-        total[part] = np.bincount(rows // tokens.shape[1], weights=log_p, minlength=len(x_t))
+        if weight is not None:
+            log_p = log_p * weight[part][rows, columns]
+        total[part] = np.bincount(rows, weights=log_p, minlength=len(x_t))
     return total
 
 
@@ -172,12 +182,26 @@ def _draw_nats(
     beyond = np.logical_or.accumulate(maskable, axis=1) & ~maskable
     tokens = np.where(beyond, denoiser.mask_id, tokens)
     masked = np.empty((rows, counts.shape[1], width), dtype=bool)
+    weight = np.empty(masked.shape)
+    all_rows = int(index.max(initial=-1)) + 1
     for draw in range(counts.shape[1]):
-        u = uniforms(seed, f"nelbo-position-{width}", draw, int(index.max(initial=-1)) + 1, width)[index]
-        masked[:, draw] = mask_by_count(maskable, counts[:, draw], u)
+        u = uniforms(seed, f"nelbo-position-{width}", draw, all_rows, width)[index]
+        if denoiser.block_len:
+            time = _block_times(seed, draw, counts.shape[1], all_rows, -(-width // denoiser.block_len))[index]
+            masked[:, draw], weight[:, draw] = mask_blocks(maskable, denoiser.block_len, time.ravel(), u)
+        else:
+            masked[:, draw] = mask_by_count(maskable, counts[:, draw], u)
+            weight[:, draw] = maskable.sum(axis=1, keepdims=True) / np.maximum(counts[:, draw, None], 1)
     repeated = np.repeat(tokens, counts.shape[1], axis=0)
-    log_p = masked_log_probabilities(denoiser, repeated, masked.reshape(-1, width), batch_size)
-    return -log_p.reshape(counts.shape) * maskable.sum(axis=1, keepdims=True) / np.maximum(counts, 1)
+    flat = (x.reshape(-1, width) for x in (masked, weight))
+    log_p = masked_log_probabilities(denoiser, repeated, next(flat), batch_size, next(flat))
+    return -log_p.reshape(counts.shape)
+
+
+def _block_times(seed: int, draw: int, draws: int, rows: int, blocks: int) -> np.ndarray:
+    """(rows, blocks) in [0, 1): each block's times of all draws lie one in each of so many equal parts."""
+    offset = np.floor(uniforms(seed, "nelbo-block-offset", 0, rows, blocks) * draws)
+    return ((draw + offset) % draws + uniforms(seed, "nelbo-block-time", draw, rows, blocks)) / draws
 
 
 def _summarise(nats: np.ndarray, lengths: np.ndarray, characters: float | None) -> Nelbo:
@@ -224,14 +248,20 @@ def log_likelihood(
         raise UserError(f"prompt and answer have {width} tokens; the model takes {denoiser.seq_len}")
     if draws < 1:
         raise UserError(f"draws must be at least 1, not {draws}")
-    first = float(uniforms(seed, "answer-count", 0, 1, 1)[0, 0])
-    spread = np.round(first * length + np.arange(draws) * length / draws).astype(np.int64)
-    counts = 1 + spread % length
     u = uniforms(seed, "answer-position", 0, draws, width)
     maskable = np.broadcast_to(np.arange(width) >= len(prompt), (draws, width))
     tokens = np.broadcast_to(np.concatenate([prompt, answer]).astype(np.int32), (draws, width))
-    log_p = masked_log_probabilities(denoiser, tokens, mask_by_count(maskable, counts, u), batch_size)
-    return float(np.mean(length / counts * log_p))
+    if denoiser.block_len:
+        blocks = -(-width // denoiser.block_len)
+        time = np.concatenate([_block_times(seed, draw, draws, 1, blocks) for draw in range(draws)])
+        masked, weight = mask_blocks(maskable, denoiser.block_len, time.ravel(), u)
+    else:
+        first = float(uniforms(seed, "answer-count", 0, 1, 1)[0, 0])
+        spread = np.round(first * length + np.arange(draws) * length / draws).astype(np.int64)
+        counts = 1 + spread % length
+        masked = mask_by_count(maskable, counts, u)
+        weight = np.broadcast_to((length / counts)[:, None], masked.shape)
+    return float(np.mean(masked_log_probabilities(denoiser, tokens, masked, batch_size, weight)))
 
 
 def exact_nelbo(denoiser: Denoiser, tokens: np.ndarray, *, batch_size: int = 4096) -> float:

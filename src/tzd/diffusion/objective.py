@@ -9,10 +9,12 @@ that the loss is Σ weight · CE whatever the objective. `loss` calls the denois
 | `nelbo_t` | each token with probability p_t    | −alpha'/(1−alpha) = 1/t (linear)                   | the NELBO  |
 | `exact_k` | exactly k tokens, k ~ U{1..L}      | L/k                                                | the NELBO  |
 | `pooled`  | each token with probability p_t    | 1 / masked tokens of the whole batch               | no bound   |
+| `block`   | of each block exactly k of its n   | n/k                                                | its NELBO  |
 
 The first three have the same mean: the negative evidence lower bound in nats per token (MDLM, arXiv:2406.07524;
 MD4, arXiv:2406.04329; the any-order view of exact_k: RADD, arXiv:2406.03736). `nelbo` is the Rao-Blackwellisation
-of `nelbo_t`. `pooled` is Tiny Diffusion's: it weighs noisy batches more, learns quickly, and bounds nothing.
+of `nelbo_t`. `pooled` is Tiny Diffusion's: it weighs noisy batches more, learns quickly, and bounds nothing. `block`
+is block diffusion (`tzd.diffusion.blocks`): another model, with a bound of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 
 from tzd.arrays import Array
 from tzd.config import ObjectiveSettings
+from tzd.diffusion.blocks import doubled_layout, mask_blocks
 from tzd.diffusion.masking import TIME_SAMPLINGS, draw_times, mask_by_count, mask_by_probability
 from tzd.diffusion.schedule import Schedule, schedule, weight_by_count
 from tzd.errors import ConfigError, nearest
@@ -43,8 +46,8 @@ class Noised:
     """A corrupted batch, on the host or on an engine.
 
     Attributes:
-        x_0: (B, L) int, clean tokens.
-        x_t: (B, L) int, the same with [MASK] where masked.
+        x_0: (B, L) int, clean tokens. With block diffusion the batch is twice as long: x_0 twice.
+        x_t: (B, L) int, the same with [MASK] where masked; with block diffusion [x_t ; x_0].
         weight: (B, L) float32, 0 where not masked.
         t: (B,) float32, the time of each row, as denoisers conditioned on it see it everywhere: the share of its
             tokens that is masked, or is expected to be.
@@ -64,18 +67,19 @@ class Noised:
         return Noised(self.x_0[part], self.x_t[part], self.weight[part] * np.float32(scale), self.t[part])
 
 
-def head_rows(weight: np.ndarray, vocab_size: int) -> np.ndarray | None:
+def head_rows(weight: np.ndarray, vocab_size: int, *, always: bool = False) -> np.ndarray | None:
     """Where the head needs to run in training: at what is masked, and at some that weigh nothing, to fill up.
 
     Args:
         weight: (B, L), 0 where not masked.
         vocab_size: V.
+        always: pick them whatever V is, where most weigh nothing.
 
     Returns:
         (N,) int64, ascending, flattened positions, N being one of 16 sizes; None where V is so small that it does not
         pay.
     """
-    if vocab_size < HEAD_ON_MASKED_FROM:
+    if vocab_size < HEAD_ON_MASKED_FROM and not always:
         return None
     idle = weight.reshape(-1) == 0
     part = -(-idle.size // _PARTS)
@@ -141,6 +145,7 @@ OBJECTIVES: dict[str, Callable[[_Draw], _Masks]] = {
     "exact_k": _exact_k,
     "pooled": _pooled,
 }
+BLOCK = "block"
 
 
 @dataclass(frozen=True)
@@ -155,11 +160,25 @@ class Objective:
 
     def __post_init__(self) -> None:
         name, sampling = self.settings.name, self.settings.time_sampling
-        if name not in OBJECTIVES:
-            raise ConfigError(f"unknown objective.name '{name}'{nearest(name, OBJECTIVES)}")
+        known = (*OBJECTIVES, BLOCK)
+        if name not in known:
+            raise ConfigError(f"unknown objective.name '{name}'{nearest(name, known)}")
         if sampling not in TIME_SAMPLINGS:
             raise ConfigError(f"unknown objective.time_sampling '{sampling}'{nearest(sampling, TIME_SAMPLINGS)}")
         schedule(self.settings.schedule, self.settings.schedule_power)
+
+    @property
+    def block_len(self) -> int:
+        """Length of the blocks of block diffusion; 0 with every other objective."""
+        return self.settings.block_len if self.settings.name == BLOCK else 0
+
+    def layout(self, length: int) -> dict[str, np.ndarray]:
+        """What the network is told of a batch of windows (B, length), beside the tokens, the same for all rows.
+
+        Returns:
+            Nothing; with block diffusion `positions` (1, 2L) int64 and `attention` (1, 2L, 2L) bool.
+        """
+        return doubled_layout(length, self.block_len) if self.block_len else {}
 
     def maskable(self, tokens: np.ndarray) -> np.ndarray:
         """(B, L) bool: everything but the prefix that is never masked."""
@@ -188,6 +207,8 @@ class Objective:
         Returns:
             The corrupted batch; Σ weight · CE is its loss.
         """
+        if self.block_len:
+            return self._noise_blocks(tokens, maskable, mask_id, seed, step, stream)
         rows, width = tokens.shape
         time = draw_times(self.settings.time_sampling, uniforms(seed, f"{stream}-time", step, rows, 1)[:, 0])
         u = uniforms(seed, f"{stream}-position", step, rows, width)
@@ -196,6 +217,21 @@ class Objective:
         weight = np.where(masks.masked, masks.weight[:, None], 0.0).astype(np.float32)
         x_t = np.where(masks.masked | self._hidden(maskable, seed, step, stream), mask_id, tokens).astype(np.int32)
         return Noised(tokens.astype(np.int32), x_t, weight, masks.t.astype(np.float32))
+
+    def _noise_blocks(
+        self, tokens: np.ndarray, maskable: np.ndarray, mask_id: int, seed: int, step: int, stream: str
+    ) -> Noised:
+        rows, width = tokens.shape
+        blocks = -(-width // self.block_len)
+        time = draw_times(self.settings.time_sampling, uniforms(seed, f"{stream}-time", step, rows, blocks).ravel())
+        u = uniforms(seed, f"{stream}-position", step, rows, width)
+        masked, weight = mask_blocks(maskable, self.block_len, time, u)
+        weight = weight / np.maximum(maskable.sum(axis=1, keepdims=True), 1) / rows
+        tokens = np.where(self._hidden(maskable, seed, step, stream), mask_id, tokens).astype(np.int32)
+        twice = np.concatenate([tokens, tokens], axis=1)
+        x_t = np.concatenate([np.where(masked, mask_id, tokens), tokens], axis=1).astype(np.int32)
+        weight = np.concatenate([weight, np.zeros_like(weight)], axis=1).astype(np.float32)
+        return Noised(twice, x_t, weight, masked.mean(axis=1).astype(np.float32))
 
     def _hidden(self, maskable: np.ndarray, seed: int, step: int, stream: str) -> np.ndarray:
         """Which prompts are [MASK] too, (B, L) bool: those of whole rows, once the positions of the loss are fixed.

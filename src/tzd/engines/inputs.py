@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from tzd.config import Architecture
+from tzd.diffusion.blocks import block_attention
 from tzd.diffusion.denoiser import masked_fraction, time_rows
 from tzd.errors import UserError
 
 
-def check_tokens(tokens: np.ndarray, config: Architecture) -> None:
+def check_tokens(tokens: np.ndarray, config: Architecture, positions: np.ndarray | None = None) -> None:
     """UserError unless `tokens` is a (B, L) canvas that a denoiser of that architecture can take."""
     if tokens.ndim != 2 or not tokens.size:
         raise UserError(f"tokens must be a non-empty (B, L) array, not of shape {tokens.shape}")
-    if tokens.shape[1] > config.block_size:
+    if tokens.shape[1] > config.block_size and positions is None:
         raise UserError(f"{tokens.shape[1]} tokens are longer than the model's window of {config.block_size}")
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high >= config.n_embedding_rows:
@@ -53,3 +54,20 @@ def embedding_rows(t: np.ndarray | None, tokens: np.ndarray, config: Architectur
 def banned_columns(config: Architecture) -> np.ndarray | None:
     """(V,) bool, the columns of the logits that are no tokens; None if there are none."""
     return np.arange(config.vocab_size) == config.mask_id if config.mask_id < config.vocab_size else None
+
+
+def block_causal(attention: np.ndarray | None, length: int, block_len: int) -> np.ndarray | None:
+    """Who attends to whom, where a model of block diffusion is not told for every pair: nobody to later blocks.
+
+    Args:
+        attention: as `Denoiser.forward` takes it.
+        length: L.
+        block_len: length of the model's blocks; 0 leaves everything as it is.
+
+    Returns:
+        As `Denoiser.forward` takes it; (B, L, L) or (1, L, L) for a model of block diffusion.
+    """
+    if not block_len or (attention is not None and attention.ndim == 3):
+        return attention
+    own = block_attention(length, block_len)[None]
+    return own if attention is None else own & attention[:, None, :]

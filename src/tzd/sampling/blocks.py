@@ -48,7 +48,14 @@ class Plan:
 
 
 def make_plan(
-    blank: np.ndarray, lengths: np.ndarray, width: int, overlap: int, block_len: int | None, steps: int | None
+    blank: np.ndarray,
+    lengths: np.ndarray,
+    width: int,
+    overlap: int,
+    block_len: int | None,
+    steps: int | None,
+    *,
+    own_blocks: bool = False,
 ) -> Plan:
     """Windows and blocks for all rows.
 
@@ -59,6 +66,8 @@ def make_plan(
         overlap: written positions before the first blank of each window but the first.
         block_len: length of the blocks; None makes one block of what is blank in a window.
         steps: steps per window, dealt to its blocks; None lets each block have a step for each blank.
+        own_blocks: whether the blocks are the denoiser's own, which are counted from the window's first position. Each
+            then has a step at least.
 
     Raises:
         ConfigError: a window has more blocks than there are steps.
@@ -66,7 +75,7 @@ def make_plan(
     # Rows mostly share their layout, so each layout is planned once, in plain Python.
     layouts = np.concatenate([np.packbits(blank, axis=1), lengths[:, None]], axis=1)
     _, first, layout = np.unique(layouts, axis=0, return_index=True, return_inverse=True)
-    plans = [_plan_row(blank[row, : lengths[row]], width, overlap, block_len, steps) for row in first]
+    plans = [_plan_row(blank[row, : lengths[row]], width, overlap, block_len, steps, own_blocks) for row in first]
     length = np.array([len(plan) for plan in plans])
     table = np.zeros((len(plans), length.max() + 1, 5), dtype=np.int64)
     table[:, :, 4] = 1  # no division by zero where nothing is left to do
@@ -79,7 +88,7 @@ def make_plan(
 
 
 def _plan_row(
-    blank: np.ndarray, width: int, overlap: int, block_len: int | None, steps: int | None
+    blank: np.ndarray, width: int, overlap: int, block_len: int | None, steps: int | None, own_blocks: bool
 ) -> list[tuple[int, int, int, int, int]]:
     """The blocks of one row: (begin, start, stop, blanks, steps) each."""
     plan = []
@@ -89,13 +98,16 @@ def _plan_row(
         end = begin + width
         inside, left = left[left < end], left[left >= end]
         size = block_len or width
-        blocks, blanks = np.unique((inside - inside[0]) // size, return_counts=True)
+        origin = begin if own_blocks else inside[0]
+        blocks, blanks = np.unique((inside - origin) // size, return_counts=True)
+        if steps is not None and own_blocks:
+            steps = max(steps, len(blocks))
         if steps is not None and steps < len(blocks):
             raise ConfigError(
                 f"steps={steps} cannot fill {len(blocks)} blocks of block_len={block_len}: "
                 f"ask for steps={len(blocks)} at least, or longer blocks"
             )
-        starts = inside[0] + blocks * size
+        starts = origin + blocks * size
         stops = np.minimum(starts + size, end)
         budget = blanks if steps is None else shares(steps, len(blocks), np.arange(len(blocks)))
         plan += [(begin, *block) for block in zip(starts, stops, blanks, budget, strict=True)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tzd.diffusion.schedule import SCHEDULES
 from tzd.errors import nearest
 from tzd.mapping import require
+from tzd.sampling.cache import CACHES
 from tzd.sampling.keep import BUDGETED, COUNTS, READY, SCORE_COUNTS
 from tzd.sampling.remask import JOINT, LOOP, REMASK
 from tzd.sampling.scores import FREE_ORDERS, ORDERS, TOKEN_ORDERS
@@ -35,6 +36,9 @@ class Sampler:
         top_p: draws only from the likeliest tokens that together reach this probability.
         top_k_tokens: draws only from that many of the likeliest tokens.
         cfg_scale: guidance by what was given; 0 is off.
+        cache: which keys and values are taken from earlier passes: none, prefix or dual (both approximate), exact
+            (block diffusion); None is exact where it can be, else none.
+        cache_refresh: passes after which all are computed anew (prefix, dual); None waits for the next block.
         order_temperature: weight of Gumbel noise on the scores; 0 is off.
         order_annealing: whether that noise falls to zero over the steps.
         confidence_threshold: the surety at which a blank is filled (threshold, klass).
@@ -65,6 +69,8 @@ class Sampler:
     top_p: float = 1.0
     top_k_tokens: int | None = None
     cfg_scale: float = 0.0
+    cache: str | None = None
+    cache_refresh: int | None = None
     order_temperature: float = 0.0
     order_annealing: bool = False
     confidence_threshold: float | None = None
@@ -89,7 +95,7 @@ class Sampler:
                 value in known or (value is None and name == "remask"),
                 f"unknown {name} '{value}'{nearest(str(value), known)}",
             )
-        for name in ("steps", "block_len", "top_k_tokens", "k", "kl_steps"):
+        for name in ("steps", "block_len", "top_k_tokens", "k", "kl_steps", "cache_refresh"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} must be at least 1, not {value}")
         require(self.stride is None or self.stride > 0, f"stride must be positive, not {self.stride}")
@@ -104,6 +110,10 @@ class Sampler:
         )
         require(0 < self.top_p <= 1, f"top_p must lie in (0, 1], not {self.top_p}")
         require(0 <= self.last_time < 1, f"last_time must lie in [0, 1), not {self.last_time}")
+        require(
+            self.cache is None or self.cache in CACHES,
+            f"unknown cache '{self.cache}'{nearest(str(self.cache), CACHES)}",
+        )
         self._check_combination()
 
     def _check_combination(self) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 from tzd.arrays import Array
 from tzd.diffusion.denoiser import Denoiser, masked_fraction
 from tzd.errors import UserError
+from tzd.sampling.blocks import Cursor
+from tzd.sampling.cache import Cache, cache_kind
 from tzd.sampling.combination import Sampler
 
 
@@ -21,13 +23,21 @@ class Guide:
         sampler: the rules; `cfg_scale` is w, 0 is off. With `legacy` the index of a row's step is taken for the time,
             and [MASK] is not banned, as in Tiny Diffusion's own decoders.
         banned: (V,) bool, tokens that are not to be written, beside those that the denoiser bans; None bans no others.
+        rows: number of rows of the canvas, B.
+        width: of each row's window, W.
 
     Raises:
         UserError: `banned` has another shape, or leaves nothing.
+        ConfigError: the denoiser has no such cache.
     """
 
-    def __init__(self, denoiser: Denoiser, sampler: Sampler, banned: np.ndarray | None) -> None:
+    def __init__(self, denoiser: Denoiser, sampler: Sampler, banned: np.ndarray | None, rows: int, width: int) -> None:
         self.denoiser, self.sampler = denoiser, sampler
+        kind = cache_kind(sampler.cache, denoiser)
+        branches = 2 if sampler.cfg_scale > 0 else 1
+        self._cache = (
+            None if kind == "none" else Cache(denoiser, kind, sampler.cache_refresh, rows, width, branches=branches)
+        )
         size = denoiser.vocab_size
         if banned is not None and (np.shape(banned) != (size,) or np.asarray(banned).dtype != bool):
             raise UserError(f"banned must be {size} truth values, one for each token, not {np.shape(banned)}")
@@ -40,7 +50,7 @@ class Guide:
             raise UserError("every token is banned: there is nothing to write with")
 
     def logits(
-        self, tokens: np.ndarray, frozen: np.ndarray, inside: np.ndarray, ask: np.ndarray, index: np.ndarray
+        self, tokens: np.ndarray, frozen: np.ndarray, inside: np.ndarray, ask: np.ndarray, cursor: Cursor
     ) -> tuple[Array, int]:
         """Logits at the positions asked for, after guidance and bans.
 
@@ -49,27 +59,28 @@ class Guide:
             frozen: (B, W) bool, what was given.
             inside: (B, W) bool, what is no padding.
             ask: (B, W) bool, where logits are wanted; rows without any do not enter the batch.
-            index: (B,) int, the index of each row's step.
+            cursor: where each row stands.
 
         Returns:
             (N, V) float32 at least, on the engine, in the order of np.nonzero(ask); and the number of denoiser calls
             that it counts for.
         """
-        denoiser = self.denoiser
-        rows = ask.any(axis=1)
-        batch, given, seen, index = tokens[rows], (frozen & inside)[rows], inside[rows], index[rows]
-        where = np.flatnonzero(ask[rows])
+        rows = np.flatnonzero(ask.any(axis=1))
+        batch, given, seen, asked = tokens[rows], (frozen & inside)[rows], inside[rows], ask[rows]
         guided = self.sampler.cfg_scale > 0 and bool(given.any())
         if guided:
-            where = np.concatenate([where, where + batch.size])
-            batch = np.concatenate([batch, np.where(given, np.int32(denoiser.mask_id), batch)])
-            seen, index = np.concatenate([seen, seen]), np.concatenate([index, index])
-        attention = {} if seen.all() else {"attention": seen}
-        logits, _ = denoiser.forward(batch, t=self._times(batch, seen, index), rows=where, **attention)
-        logits = denoiser.xp.floats(logits)
+            batch = np.concatenate([batch, np.where(given, np.int32(self.denoiser.mask_id), batch)])
+            seen, asked = np.concatenate([seen, seen]), np.concatenate([asked, asked])
+        times = self._times(batch, seen, np.resize(cursor.index[rows], len(batch)))
+        if self._cache is None:
+            attention = {} if seen.all() else {"attention": seen}
+            logits, _ = self.denoiser.forward(batch, t=times, rows=np.flatnonzero(asked), **attention)
+        else:
+            logits = self._cache.logits(batch, seen, asked, times, rows, cursor)
+        logits = self.denoiser.xp.floats(logits)
         if guided:
-            conditional, unconditional = logits[: len(where) // 2], logits[len(where) // 2 :]
-            logits = unconditional + (self.sampler.cfg_scale + 1) * (conditional - unconditional)
+            half = logits.shape[0] // 2
+            logits = logits[half:] + (self.sampler.cfg_scale + 1) * (logits[:half] - logits[half:])
         return self._ban(logits), 1 + guided
 
     def _times(self, batch: np.ndarray, seen: np.ndarray, index: np.ndarray) -> np.ndarray | None:

@@ -55,7 +55,6 @@ def stream(
         ConfigError: the sampler does not suit the canvas or the denoiser.
     """
     canvas = Canvas.start(tokens, frozen, lengths, denoiser.mask_id, denoiser.vocab_size)
-    guide = Guide(denoiser, sampler, banned)
     if eos_id is not None and not 0 <= eos_id < denoiser.vocab_size:
         raise UserError(f"eos_id={eos_id} is none of the {denoiser.vocab_size} tokens")
     length = canvas.tokens.shape[1]
@@ -66,7 +65,12 @@ def stream(
             raise ConfigError(f"stride={sampler.stride} is longer than the denoiser's window of {width}")
         raise ConfigError(f"overlap={overlap} leaves nothing to write in the denoiser's window of {width}")
     blank = canvas.masked if sampler.remask is None else ~canvas.frozen
-    plan = make_plan(blank, canvas.lengths, width, overlap, sampler.block_len, sampler.budget)
+    own = denoiser.block_len
+    if own and sampler.block_len not in (None, own):
+        raise ConfigError(f"block_len={sampler.block_len}: the denoiser's blocks have {own} tokens; leave it out")
+    size = own or sampler.block_len
+    plan = make_plan(blank, canvas.lengths, width, overlap, size, sampler.budget, own_blocks=own > 0)
+    guide = Guide(denoiser, sampler, banned, len(blank), width)
     return _frames(guide, canvas, Cursor(plan, width), sampler, eos_id, seed)
 
 
@@ -140,7 +144,7 @@ def _step(
     tokens = window(canvas.tokens, cursor.begin, width)
     frozen = window(canvas.frozen, cursor.begin, width)
     inside = cursor.begin[:, None] + np.arange(width) < canvas.lengths[:, None]
-    logits, calls = guide.logits(tokens, frozen, inside, ask, at.index)
+    logits, calls = guide.logits(tokens, frozen, inside, ask, cursor)
     canvas.nfe += calls
     xp = guide.denoiser.xp
     candidates = propose(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tzd.config import Architecture, RunConfig, TrainingSettings
-from tzd.diffusion.objective import HEAD_ON_MASKED_FROM
+from tzd.diffusion.objective import BLOCK, HEAD_ON_MASKED_FROM
 from tzd.diffusion.schedule import schedule
 from tzd.errors import ConfigError
 from tzd.training.costs import (
@@ -133,7 +133,8 @@ def make_plan(config: RunConfig, model: Architecture, shapes: Shapes, steps: int
     tokens = micro * training.gradient_accumulation_steps * devices
     parameters = count_parameters(shapes, model)
     share = head_share(config, model)
-    per_token = training_flop(parameters, model, data.block_size, share)
+    halves = _halves(config)
+    per_token = halves * training_flop(parameters, model, halves * data.block_size, share)
     muon = muon_flop(shapes) * devices if training.optimizer == "muon" else 0.0
     widths = Widths.of(training, config.engine.name)
     moments = _moments(parameters, training)
@@ -147,7 +148,8 @@ def make_plan(config: RunConfig, model: Architecture, shapes: Shapes, steps: int
         flop_per_token=per_token,
         flop_per_step=per_token * tokens + muon,
         memory={
-            name: _memory(name, config, model, shapes, parameters, widths, round(share * micro)) for name in STRATEGIES
+            name: _memory(name, config, model, shapes, parameters, widths, round(share * halves * micro))
+            for name in STRATEGIES
         },
         checkpoint_bytes=float(saved),
         checkpoints=math.ceil(steps / training.checkpoint_interval)
@@ -191,11 +193,18 @@ class Widths:
         return cls(width, width, width)
 
 
+def _halves(config: RunConfig) -> int:
+    """How often a window stands in what the network sees: block diffusion runs it on [x_t ; x_0]."""
+    return 2 if config.objective.name == BLOCK else 1
+
+
 def head_share(config: RunConfig, model: Architecture) -> float:
-    """Mean share of the tokens at which the head runs in training."""
+    """Mean share of the tokens that the network sees at which the head runs in training."""
+    objective = config.objective
+    if objective.name == BLOCK:  # (n + 1)/2 of a block's n tokens, and none of the second half
+        return min(0.5, (objective.block_len + 1) / (4 * objective.block_len) + 1 / 32)
     if model.vocab_size < HEAD_ON_MASKED_FROM:
         return 1.0
-    objective = config.objective
     curve = schedule(objective.schedule, objective.schedule_power)
     masked = 0.5 if objective.name == "exact_k" else float(np.mean(1 - curve.alpha((np.arange(1000) + 0.5) / 1000)))
     free = 1 - objective.context_len / config.data.block_size
@@ -221,7 +230,7 @@ def _memory(
     matrices = total - parameters.vectors - parameters.embedding
     casts = matrices * widths.products if widths.products < widths.weights else 0
     gathered = 2 * largest_block(shapes) + parameters.embedding + parameters.head  # one computes, the next one comes
-    micro = config.data.batch_size * config.data.block_size
+    micro = config.data.batch_size * config.data.block_size * _halves(config)
     return Memory(
         weights=total * widths.weights / parts,
         copies=casts + (min(total, gathered) * widths.weights if parts > 1 else 0),

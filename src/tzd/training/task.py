@@ -73,6 +73,10 @@ class Task:
         interval = training.val_check_interval
         return interval if isinstance(interval, int) else max(1, round(interval * self.steps_per_epoch))
 
+    def layout(self) -> dict[str, np.ndarray]:
+        """What the network is told of every batch, beside its tokens; see `Objective.layout`."""
+        return self.objective.layout(self.config.data.block_size)
+
     def noised(self, step: int) -> Noised:
         """The corrupted global batch of a step: a pure function of the configuration and the step."""
         tokens, maskable = self.data.examples.batch(step * self.rows, self.rows)

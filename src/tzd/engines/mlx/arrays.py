@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -37,6 +38,9 @@ class MlxArrays:
 
     def rows(self, x: mx.array, index: mx.array) -> mx.array:
         return x[index]
+
+    def concatenate(self, parts: Sequence[mx.array]) -> mx.array:
+        return mx.concatenate(list(parts))
 
     def where(self, condition: mx.array, a: Any, b: Any) -> mx.array:
         return mx.where(condition, a, b)

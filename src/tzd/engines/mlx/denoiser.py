@@ -15,8 +15,9 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from tzd.checkpoint import check_weights
 from tzd.config import Architecture
-from tzd.engines.inputs import banned_columns, check_tokens, embedding_rows
+from tzd.engines.inputs import banned_columns, block_causal, check_tokens, embedding_rows
 from tzd.engines.mlx.arrays import MlxArrays
+from tzd.engines.mlx.cache import KeyValueRows, KeyValues, Memory
 from tzd.engines.mlx.smdm import Smdm
 from tzd.engines.mlx.streams import blas_threads, split
 from tzd.engines.mlx.tiny import Tiny
@@ -35,13 +36,20 @@ class MlxDenoiser:
             logits; it is used in evaluation mode.
         config: its architecture.
         context_len: length of the prefix that training never masked.
+        block_len: length of the blocks of block diffusion; 0 for every other model.
         dtype: computes with a copy of the network whose weights are of this dtype; None computes in the network's own.
     """
 
     engine = "mlx"
 
     def __init__(
-        self, network: nn.Module, config: Architecture, *, context_len: int = 0, dtype: mx.Dtype | None = None
+        self,
+        network: nn.Module,
+        config: Architecture,
+        *,
+        context_len: int = 0,
+        block_len: int = 0,
+        dtype: mx.Dtype | None = None,
     ) -> None:
         self.network = network if dtype is None else _cast(network, dtype)
         self.config = config
@@ -50,10 +58,16 @@ class MlxDenoiser:
         self.mask_id = config.mask_id
         self.seq_len = config.block_size
         self.context_len = context_len
+        self.block_len = block_len
         self.time_conditioned = config.time_steps > 0
         self.time_steps = config.time_steps
         self.banned = banned_columns(config)
         self._takes = inspect.signature(network.__call__).parameters
+        self.cacheable = "memory" in self._takes
+
+    def empty_cache(self, rows: int, width: int) -> KeyValues:
+        """See `tzd.diffusion.denoiser.Denoiser.empty_cache`."""
+        return KeyValues(rows, width)
 
     def forward(
         self,
@@ -63,48 +77,65 @@ class MlxDenoiser:
         positions: np.ndarray | None = None,
         attention: np.ndarray | None = None,
         rows: np.ndarray | None = None,
-        cache: Any = None,
-    ) -> tuple[mx.array, None]:
+        cache: KeyValueRows | None = None,
+    ) -> tuple[mx.array, KeyValues | None]:
         """See `tzd.diffusion.denoiser.Denoiser.forward`. The logits are computed when it returns."""
         tokens = np.asarray(tokens)
-        check_tokens(tokens, self.config)
+        check_tokens(tokens, self.config, positions)
+        attention = block_causal(attention, tokens.shape[1], self.block_len)
+        if attention is not None and attention.all():
+            attention = None  # attention without a mask is quicker
+        if attention is not None and len(attention) == 1:  # the same for all rows, which are shared out
+            attention = np.broadcast_to(attention, (len(tokens), *attention.shape[1:]))
         given = {"positions": positions, "attention": attention}
         if self.time_conditioned:
             given["t"] = embedding_rows(t, tokens, self.config, self.context_len)
         inputs = {name: np.asarray(value) for name, value in given.items() if value is not None}
         where = None if rows is None else np.asarray(rows)
-        self._check(tokens, inputs, where)
+        self._check(tokens, inputs, where, tokens.shape[1] if cache is None else cache.store.width)
 
         was_training = self.network.training
         self.network.eval()
         try:
-            return self._shared_out(tokens.astype(np.int32), inputs, where), None
+            logits = self._shared_out(tokens.astype(np.int32), inputs, where, cache)
+            return logits, None if cache is None else cache.store
         finally:
             self.network.train(was_training)
 
-    def _shared_out(self, tokens: np.ndarray, inputs: dict[str, np.ndarray], rows: np.ndarray | None) -> mx.array:
+    def _shared_out(
+        self,
+        tokens: np.ndarray,
+        inputs: dict[str, np.ndarray],
+        rows: np.ndarray | None,
+        cache: KeyValueRows | None,
+    ) -> mx.array:
         """Logits of a batch whose rows are computed on several streams."""
         shares, width = split(len(tokens)), tokens.shape[1]
         stops = [part.stop for _, part in shares]
         owner = None if rows is None else np.searchsorted(stops, rows // width, side="right")
-        logits = []
+        logits, memories = [], []
         with blas_threads(len(shares)):
             for i, (stream, part) in enumerate(shares):
-                given = {name: value[part] for name, value in inputs.items()}
+                given: dict[str, Any] = {name: value[part] for name, value in inputs.items()}
                 if rows is not None:
                     given["rows"] = rows[owner == i] - part.start * width
                     if not given["rows"].size:
                         continue  # nothing is wanted of this share
+                if cache is not None:
+                    given["memory"] = Memory(cache.store.at(cache.rows[part]), given["positions"])
+                    memories.append(given["memory"])
                 with mx.stream(stream):
                     logits.append(self._logits(tokens[part], given))
+            for memory in memories:
+                memory.keep()
             joined = mx.concatenate(logits) if logits else mx.zeros((0, self.vocab_size))
             if owner is not None and (np.diff(owner) < 0).any():  # asked for in another order than that of the shares
                 joined = joined[mx.array(np.argsort(np.argsort(owner, kind="stable")))]
-            mx.eval(joined)
+            mx.eval(joined, [] if cache is None else cache.store.layers)
         return joined
 
-    def _logits(self, tokens: np.ndarray, given: dict[str, np.ndarray]) -> mx.array:
-        inputs = {name: mx.array(value) for name, value in given.items()}
+    def _logits(self, tokens: np.ndarray, given: dict[str, Any]) -> mx.array:
+        inputs = {name: mx.array(x) if isinstance(x, np.ndarray) else x for name, x in given.items()}
         rows = None if "rows" in self._takes else inputs.pop("rows", None)
         own = type(self.network).__name__
         if missing := [name for name in inputs if name not in self._takes]:
@@ -117,7 +148,7 @@ class MlxDenoiser:
             )
         return (logits if rows is None else logits.reshape(-1, self.vocab_size)[rows]).astype(mx.float32)
 
-    def _check(self, tokens: np.ndarray, inputs: dict[str, np.ndarray], rows: np.ndarray | None) -> None:
+    def _check(self, tokens: np.ndarray, inputs: dict[str, np.ndarray], rows: np.ndarray | None, attended: int) -> None:
         """UserError for indices that lie outside: MLX reads beyond an array's end without a word."""
         if rows is not None and rows.size and not 0 <= rows.min() <= rows.max() < tokens.size:
             raise UserError(f"rows must lie in 0..{tokens.size - 1}, not in {rows.min()}..{rows.max()}")
@@ -128,7 +159,7 @@ class MlxDenoiser:
             if not 0 <= positions.min() <= positions.max() < self.seq_len:
                 low, high = positions.min(), positions.max()
                 raise UserError(f"positions must lie in 0..{self.seq_len - 1}, not in {low}..{high}")
-        if attention is not None and attention.shape not in (tokens.shape, (*tokens.shape, tokens.shape[1])):
+        if attention is not None and attention.shape not in (tokens.shape, (*tokens.shape, attended)):
             raise UserError(f"attention must be (B, L) or (B, L, L), not {attention.shape} for tokens {tokens.shape}")
 
 
@@ -177,6 +208,7 @@ def load_denoiser(
     weights: dict[str, np.ndarray],
     *,
     context_len: int,
+    block_len: int = 0,
     where: Path,
     network: nn.Module | None = None,
 ) -> MlxDenoiser:
@@ -186,6 +218,7 @@ def load_denoiser(
         config: the architecture.
         weights: canonical names -> arrays.
         context_len: length of the prefix that training never masked.
+        block_len: length of the blocks of block diffusion; 0 for every other model.
         where: its folder, for messages.
         network: a module of the caller's own, for checkpoints that were trained with one.
     """
@@ -194,4 +227,4 @@ def load_denoiser(
         raise UserError(f"the mlx engine computes with an mlx.nn.Module, not with a {type(network).__name__}")
     check_weights(weights, weight_shapes(network), where)
     set_weights(network, weights)
-    return MlxDenoiser(network, config, context_len=context_len)
+    return MlxDenoiser(network, config, context_len=context_len, block_len=block_len)

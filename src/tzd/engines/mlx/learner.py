@@ -62,6 +62,7 @@ class Learner:
         self.norm = mx.array(0.0)
         self.rate = 0.0
         self._takes = inspect.signature(network.__call__).parameters
+        self._layout = {name: mx.array(x) for name, x in task.layout().items()}
         self._shares = split(task.config.data.batch_size)
         self._dealt = self._deal()
         for group_ in self.groups():
@@ -138,7 +139,8 @@ class Learner:
         seed = integer(self.task.config.seed, "dropout", step, first + rows.start)
         steps = self.task.model.time_steps
         t = time_rows(part.t, steps) if steps else part.t
-        picked = head_rows(part.weight, self.task.model.vocab_size) if "rows" in self._takes else None
+        always = self.task.objective.block_len > 0
+        picked = head_rows(part.weight, self.task.model.vocab_size, always=always) if "rows" in self._takes else None
         inputs = [part.x_0, part.x_t, part.weight, t, _key(seed), *([] if picked is None else [picked])]
         if "key" not in self._takes:
             mx.random.seed(seed)
@@ -159,6 +161,7 @@ class Learner:
             weights = {name: value.astype(self.dtype) for name, value in weights.items()}
         self.put(weights)
         given = {"key": key} if "key" in self._takes else {}
+        given |= self._layout
 
         def forward(x_t: mx.array, t: mx.array, rows: mx.array | None = None) -> mx.array:
             if self.task.model.time_steps:

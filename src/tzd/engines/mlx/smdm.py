@@ -17,6 +17,7 @@ from mlx import nn
 
 from tzd.config.smdm import SmdmConfig
 from tzd.diffusion.rotary import float32_angles
+from tzd.engines.mlx.cache import Memory
 from tzd.engines.mlx.tiny import attention_mask
 
 
@@ -65,21 +66,27 @@ def norm(config: SmdmConfig) -> nn.Module:
 class Attention(nn.Module):
     """Bidirectional attention. The matrix's rows are, group by group, its queries, its key and its value."""
 
-    def __init__(self, config: SmdmConfig) -> None:
+    def __init__(self, config: SmdmConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.groups = config.groups
         self.queries = config.n_head // config.groups
         rows = (config.n_head + 2 * config.groups) * config.head_size
         self.attn = nn.Linear(config.n_embd, rows, bias=config.bias)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
 
-    def __call__(self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None) -> mx.array:
+    def __call__(
+        self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None, memory: Memory | None = None
+    ) -> mx.array:
         """(B, L, C) -> (B, L, C); tables broadcast to (B, L, groups, queries + 1, half of what is rotated)."""
         batch, length, width = x.shape
         qkv = self.attn(x).reshape(batch, length, self.groups, self.queries + 2, -1)
         qk = rotate(qkv[..., :-1, :], cos, sin)
         q = qk[..., :-1, :].flatten(2, 3).transpose(0, 2, 1, 3)
-        k, v = (part.transpose(0, 2, 1, 3) for part in (qk[..., -1, :], qkv[..., -1, :]))
+        k, v = qk[..., -1, :], qkv[..., -1, :]
+        if memory is not None:
+            k, v = memory.updated(self.layer, k, v)
+        k, v = (part.transpose(0, 2, 1, 3) for part in (k, v))
         mixed = attend(q, k, v, mask)
         return self.proj(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width))
 
@@ -126,18 +133,20 @@ class GptNeoxMLP(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normalised residual stream."""
 
-    def __init__(self, config: SmdmConfig) -> None:
+    def __init__(self, config: SmdmConfig, layer: int) -> None:
         super().__init__()
         self.parallel = config.parallel_residual
         self.norm_1 = norm(config)
-        self.attn = Attention(config)
+        self.attn = Attention(config, layer)
         self.norm_2 = None if config.shared_attention_norm else norm(config)
         self.mlp = LLaMAMLP(config) if config.mlp_class_name == "LLaMAMLP" else GptNeoxMLP(config)
 
-    def __call__(self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None) -> mx.array:
+    def __call__(
+        self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None, memory: Memory | None = None
+    ) -> mx.array:
         """(B, L, C) float32 -> the same; the tables' dtype is that of the matrices."""
         first = self.norm_1(x).astype(cos.dtype)
-        mixed = x + self.attn(first, cos, sin, mask)
+        mixed = x + self.attn(first, cos, sin, mask, memory)
         if self.norm_2 is not None:
             first = self.norm_2(x if self.parallel else mixed).astype(cos.dtype)
         return mixed + self.mlp(first)
@@ -149,7 +158,7 @@ class Transformer(nn.Module):
     def __init__(self, config: SmdmConfig) -> None:
         super().__init__()
         self.wte = nn.Embedding(config.n_embedding_rows, config.n_embd)
-        self.h = [Block(config) for _ in range(config.n_layer)]
+        self.h = [Block(config, layer) for layer in range(config.n_layer)]
         self.ln_f = norm(config)
 
 
@@ -177,6 +186,7 @@ class Smdm(nn.Module):
         attention: mx.array | None = None,
         rows: mx.array | None = None,
         key: mx.array | None = None,
+        memory: Memory | None = None,
     ) -> mx.array:
         """Logits of the tokens, not of the padding; see `tzd.diffusion.denoiser.Denoiser.forward`.
 
@@ -186,6 +196,8 @@ class Smdm(nn.Module):
             attention: (B, L) or (B, L, L) bool, who may be attended to.
             rows: (N,) int, flattened positions at which the head runs; all if None.
             key: of random numbers, of which none are drawn: that it is taken says that training may be compiled.
+            memory: keys and values of earlier passes. The tokens attend to all of its positions, and `attention` is
+                (B, L, positions).
 
         Returns:
             (B, L, V), or (N, V) if `rows` is given, in the matrices' dtype.
@@ -196,7 +208,7 @@ class Smdm(nn.Module):
         mask = attention_mask(attention)
         x = self.transformer.wte(tokens).astype(mx.float32)
         for block in self.transformer.h:
-            x = block(x, cos, sin, mask)
+            x = block(x, cos, sin, mask, memory)
         if rows is not None:
             x = x.reshape(-1, x.shape[-1])[rows]
         return self.transformer.ln_f(x).astype(dtype) @ self.lm_head.weight[: self.config.vocab_size].T

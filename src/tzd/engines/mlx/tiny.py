@@ -16,6 +16,7 @@ from mlx import nn
 
 from tzd.config import TinyConfig
 from tzd.diffusion.rotary import rotary_tables
+from tzd.engines.mlx.cache import Memory
 
 
 def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
@@ -55,19 +56,25 @@ def dropout(x: mx.array, rate: float, key: mx.array | None) -> mx.array:
 class Attention(nn.Module):
     """Bidirectional attention with rotary positions and normalised queries and keys."""
 
-    def __init__(self, config: TinyConfig) -> None:
+    def __init__(self, config: TinyConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.n_head = config.n_head
         self.norm_eps = config.norm_eps
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=False)
 
-    def __call__(self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None) -> mx.array:
+    def __call__(
+        self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None, memory: Memory | None = None
+    ) -> mx.array:
         """(B, L, C) -> (B, L, C); tables broadcast to (B, L, 2, heads, width / 2)."""
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.n_head, width // self.n_head)
         qk = mx.fast.rms_norm(rotate(qkv[:, :, :2], cos, sin), None, self.norm_eps)
-        q, k, v = (part.transpose(0, 2, 1, 3) for part in (qk[:, :, 0], qk[:, :, 1], qkv[:, :, 2]))
+        k, v = qk[:, :, 1], qkv[:, :, 2]
+        if memory is not None:
+            k, v = memory.updated(self.layer, k, v)
+        q, k, v = (part.transpose(0, 2, 1, 3) for part in (qk[:, :, 0], k, v))
         mixed = attend(q, k, v, mask)
         return self.out(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width))
 
@@ -88,19 +95,25 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normalised residual stream."""
 
-    def __init__(self, config: TinyConfig) -> None:
+    def __init__(self, config: TinyConfig, layer: int) -> None:
         super().__init__()
         self.norm_eps = config.norm_eps
         self.dropout = config.dropout
-        self.attention = Attention(config)
+        self.attention = Attention(config, layer)
         self.mlp = Mlp(config)
 
     def __call__(
-        self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None, key: mx.array | None
+        self,
+        x: mx.array,
+        cos: mx.array,
+        sin: mx.array,
+        mask: mx.array | None,
+        key: mx.array | None,
+        memory: Memory | None = None,
     ) -> mx.array:
         """(B, L, C) float32 -> the same; the tables' dtype is that of the matrices."""
         first, second = (None, None) if key is None else mx.random.split(key)
-        mixed = self.attention(mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype), cos, sin, mask)
+        mixed = self.attention(mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype), cos, sin, mask, memory)
         x = x + dropout(mixed, self.dropout, first)
         mixed = self.mlp(mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype))
         return x + dropout(mixed, self.dropout, second)
@@ -139,7 +152,7 @@ class Tiny(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(config.n_embedding_rows, config.n_embd)
         self.time_embedding = nn.Embedding(config.time_steps, config.n_embd) if config.time_steps else None
-        self.blocks = [Block(config) for _ in range(config.n_layer)]
+        self.blocks = [Block(config, layer) for layer in range(config.n_layer)]
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.rotary = Rotary(config)
 
@@ -151,6 +164,7 @@ class Tiny(nn.Module):
         attention: mx.array | None = None,
         rows: mx.array | None = None,
         key: mx.array | None = None,
+        memory: Memory | None = None,
     ) -> mx.array:
         """Logits; see `tzd.diffusion.denoiser.Denoiser.forward`.
 
@@ -161,6 +175,8 @@ class Tiny(nn.Module):
             attention: (B, L) or (B, L, L) bool, who may be attended to.
             rows: (N,) int, flattened positions at which the head runs; all if None.
             key: of the dropout; without it there is none.
+            memory: keys and values of earlier passes. The tokens attend to all of its positions, and `attention` is
+                (B, L, positions).
 
         Returns:
             (B, L, V), or (N, V) if `rows` is given, in the matrices' dtype.
@@ -174,7 +190,7 @@ class Tiny(nn.Module):
         cos, sin = self.rotary(tokens.shape[1], positions, dtype)
         mask = attention_mask(attention)
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, mask, keys[i + 1])
+            x = block(x, cos, sin, mask, keys[i + 1], memory)
         if rows is not None:
             x = x.reshape(-1, x.shape[-1])[rows]
         return self.head(mx.fast.rms_norm(x, None, eps).astype(dtype))

@@ -49,8 +49,14 @@ class MlxTrainee:
         return self._denoiser()
 
     def _denoiser(self) -> MlxDenoiser:
-        context_len = self.task.objective.settings.context_len
-        return MlxDenoiser(self.learner.network, self.task.model, context_len=context_len, dtype=self.learner.dtype)
+        objective = self.task.objective
+        return MlxDenoiser(
+            self.learner.network,
+            self.task.model,
+            context_len=objective.settings.context_len,
+            block_len=objective.block_len,
+            dtype=self.learner.dtype,
+        )
 
     def rates(self) -> dict[str, float]:
         """`lr` and `grad_norm` of the last step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ class TorchArrays:
 
     def rows(self, x: Tensor, index: Tensor) -> Tensor:
         return x[index]
+
+    def concatenate(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts))
 
     def where(self, condition: Tensor, a: Any, b: Any) -> Tensor:
         return torch.where(condition, a, b)

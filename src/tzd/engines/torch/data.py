@@ -45,7 +45,7 @@ class NoisedBatches(IterableDataset):
                 noised, at = self.task.noised(step), step
             first = (micro * self.task.world + self.rank) * size
             part = noised.rows(first, first + size, float(shares))
-            picked = head_rows(part.weight, self.task.model.vocab_size)
+            picked = head_rows(part.weight, self.task.model.vocab_size, always=self.task.objective.block_len > 0)
             yield (
                 torch.from_numpy(part.x_0).long(),
                 torch.from_numpy(part.x_t).long(),

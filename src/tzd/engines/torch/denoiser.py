@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from tzd.checkpoint import check_weights
 from tzd.config import Architecture
-from tzd.engines.inputs import banned_columns, check_tokens, embedding_rows
+from tzd.engines.inputs import banned_columns, block_causal, check_tokens, embedding_rows
 from tzd.engines.torch.arrays import TorchArrays
+from tzd.engines.torch.cache import KeyValueRows, KeyValues, Memory
 from tzd.engines.torch.litgpt import Litgpt
 from tzd.engines.torch.smdm import Smdm
 from tzd.engines.torch.tiny import Tiny
@@ -33,6 +34,7 @@ class TorchDenoiser:
             logits; it is used in evaluation mode.
         config: its architecture.
         context_len: length of the prefix that training never masked.
+        block_len: length of the blocks of block diffusion; 0 for every other model.
         device: where it computes; the network is moved there.
         autocast: dtype of the matrix products; None computes in the weights' own.
     """
@@ -45,6 +47,7 @@ class TorchDenoiser:
         config: Architecture,
         *,
         context_len: int = 0,
+        block_len: int = 0,
         device: torch.device | str = "cpu",
         autocast: torch.dtype | None = None,
     ) -> None:
@@ -56,11 +59,17 @@ class TorchDenoiser:
         self.mask_id = config.mask_id
         self.seq_len = config.block_size
         self.context_len = context_len
+        self.block_len = block_len
         self.time_conditioned = config.time_steps > 0
         self.time_steps = config.time_steps
         self.banned = banned_columns(config)
         self._autocast = autocast
         self._takes = inspect.signature(network.forward).parameters
+        self.cacheable = "memory" in self._takes
+
+    def empty_cache(self, rows: int, width: int) -> KeyValues:
+        """See `tzd.diffusion.denoiser.Denoiser.empty_cache`."""
+        return KeyValues(rows, width)
 
     def forward(
         self,
@@ -70,11 +79,14 @@ class TorchDenoiser:
         positions: np.ndarray | None = None,
         attention: np.ndarray | None = None,
         rows: np.ndarray | None = None,
-        cache: Any = None,
-    ) -> tuple[Tensor, None]:
+        cache: KeyValueRows | None = None,
+    ) -> tuple[Tensor, KeyValues | None]:
         """See `tzd.diffusion.denoiser.Denoiser.forward`."""
         tokens = np.asarray(tokens)
-        check_tokens(tokens, self.config)
+        check_tokens(tokens, self.config, positions)
+        attention = block_causal(attention, tokens.shape[1], self.block_len)
+        if attention is not None and attention.all():
+            attention = None  # attention without a mask is quicker
         time = None
         if self.time_conditioned:
             time = self.xp.asarray(embedding_rows(t, tokens, self.config, self.context_len))
@@ -82,20 +94,20 @@ class TorchDenoiser:
         def move(x: np.ndarray | None) -> Tensor | None:
             return None if x is None else self.xp.asarray(x)
 
+        inputs = {"t": time, "positions": move(positions), "attention": move(attention), "rows": move(rows)}
+        given: dict[str, Any] = {name: value for name, value in inputs.items() if value is not None}
+        if cache is not None:
+            given["memory"] = Memory(cache, given["positions"])
         was_training = self.network.training
         self.network.eval()
         try:
             with torch.inference_mode(), self._precision():
-                logits = self._logits(
-                    self.xp.asarray(tokens.astype(np.int64)),
-                    {"t": time, "positions": move(positions), "attention": move(attention), "rows": move(rows)},
-                )
-            return logits.float(), None
+                logits = self._logits(self.xp.asarray(tokens.astype(np.int64)), given)
+            return logits.float(), None if cache is None else cache.store
         finally:
             self.network.train(was_training)
 
-    def _logits(self, tokens: Tensor, inputs: dict[str, Tensor | None]) -> Tensor:
-        given = {name: value for name, value in inputs.items() if value is not None}
+    def _logits(self, tokens: Tensor, given: dict[str, Any]) -> Tensor:
         rows = None if "rows" in self._takes else given.pop("rows", None)
         own = type(self.network).__name__
         if missing := [name for name in given if name not in self._takes]:
@@ -143,6 +155,7 @@ def load_denoiser(
     weights: dict[str, np.ndarray],
     *,
     context_len: int,
+    block_len: int = 0,
     where: Path,
     network: nn.Module | None = None,
 ) -> TorchDenoiser:
@@ -152,6 +165,7 @@ def load_denoiser(
         config: the architecture.
         weights: canonical names -> arrays.
         context_len: length of the prefix that training never masked.
+        block_len: length of the blocks of block diffusion; 0 for every other model.
         where: its folder, for messages.
         network: a module of the caller's own, for checkpoints that were trained with one.
     """
@@ -160,4 +174,4 @@ def load_denoiser(
         raise UserError(f"the torch engine computes with a torch.nn.Module, not with a {type(network).__name__}")
     check_weights(weights, weight_shapes(network), where)
     set_weights(network, weights)
-    return TorchDenoiser(network, config, context_len=context_len, device=best_device())
+    return TorchDenoiser(network, config, context_len=context_len, block_len=block_len, device=best_device())

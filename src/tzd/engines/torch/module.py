@@ -36,6 +36,7 @@ class DiffusionModule(L.LightningModule):
         self.network = network
         self.task = task
         self._takes = inspect.signature(network.forward).parameters
+        self._layout = {name: torch.from_numpy(x) for name, x in task.layout().items()}
         self.grad_norm = torch.zeros(())
         self.average: dict[str, Tensor] = {}  # kept from the beginning of training on
 
@@ -49,7 +50,9 @@ class DiffusionModule(L.LightningModule):
         def forward(x_t: Tensor, t: Tensor, rows: Tensor | None = None) -> Tensor:
             if rows is not None:  # what is compiled takes any number of them, from the first step on
                 torch._dynamo.maybe_mark_dynamic(rows, 0)
-            given = {"t": t} if self.task.model.time_steps else {}
+            given = {name: x.to(x_t.device) for name, x in self._layout.items()}
+            if self.task.model.time_steps:
+                given["t"] = t
             return self.network(x_t, **given) if rows is None else self.network(x_t, **given, rows=rows)
 
         noised = Noised(*batch)
@@ -126,8 +129,15 @@ class DiffusionModule(L.LightningModule):
     def denoiser(self, network: nn.Module) -> TorchDenoiser:
         """A network that computes as this one is trained, behind the protocol."""
         autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(self.trainer.precision))
-        context, device = self.task.objective.settings.context_len, self.trainer.strategy.root_device
-        return TorchDenoiser(network, self.task.model, context_len=context, device=device, autocast=autocast)
+        objective = self.task.objective
+        return TorchDenoiser(
+            network,
+            self.task.model,
+            context_len=objective.settings.context_len,
+            block_len=objective.block_len,
+            device=self.trainer.strategy.root_device,
+            autocast=autocast,
+        )
 
     def _optimizer(self) -> Optimizer:
         optimizer = self.optimizers(use_pl_optimizer=False)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tzd.config.smdm import SmdmConfig
 from tzd.diffusion.rotary import float32_angles
+from tzd.engines.torch.cache import Memory
 from tzd.engines.torch.tiny import attend, attention_mask
 
 
@@ -37,8 +38,9 @@ def norm(config: SmdmConfig) -> nn.Module:
 class Attention(nn.Module):
     """Bidirectional attention. The matrix's rows are, group by group, its queries, its key and its value."""
 
-    def __init__(self, config: SmdmConfig) -> None:
+    def __init__(self, config: SmdmConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.groups = config.groups
         self.queries = config.n_head // config.groups
         self.turned = config.rotary_width // 2
@@ -46,13 +48,16 @@ class Attention(nn.Module):
         self.attn = nn.Linear(config.n_embd, rows, bias=config.bias)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, memory: Memory | None = None) -> Tensor:
         """(B, L, C) -> (B, L, C); tables broadcast to (B, L, groups, queries + 1, width)."""
         batch, length, width = x.shape
         qkv = self.attn(x).view(batch, length, self.groups, self.queries + 2, -1)
         qk = rotate(qkv[..., :-1, :], cos, sin, self.turned)
         q = qk[..., :-1, :].flatten(2, 3).transpose(1, 2)
-        k, v = qk[..., -1, :].transpose(1, 2), qkv[..., -1, :].transpose(1, 2)
+        k, v = qk[..., -1, :], qkv[..., -1, :]
+        if memory is not None:
+            k, v = memory.updated(self.layer, k, v)
+        k, v = k.transpose(1, 2), v.transpose(1, 2)
         if self.queries > 1:
             k, v = (part.repeat_interleave(self.queries, dim=1) for part in (k, v))
         mixed = attend(q, k, v, mask)
@@ -101,18 +106,18 @@ class GptNeoxMLP(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normalised residual stream."""
 
-    def __init__(self, config: SmdmConfig) -> None:
+    def __init__(self, config: SmdmConfig, layer: int) -> None:
         super().__init__()
         self.parallel = config.parallel_residual
         self.norm_1 = norm(config)
-        self.attn = Attention(config)
+        self.attn = Attention(config, layer)
         self.norm_2 = None if config.shared_attention_norm else norm(config)
         self.mlp = LLaMAMLP(config) if config.mlp_class_name == "LLaMAMLP" else GptNeoxMLP(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, memory: Memory | None = None) -> Tensor:
         """(B, L, C) -> (B, L, C); the tables' dtype is that of the matrices."""
         first = self.norm_1(x).to(cos.dtype)  # once, where autocast would do it before each matrix
-        mixed = x + self.attn(first, cos, sin, mask)
+        mixed = x + self.attn(first, cos, sin, mask, memory)
         if self.norm_2 is not None:
             first = self.norm_2(x if self.parallel else mixed).to(cos.dtype)
         return mixed + self.mlp(first)
@@ -124,7 +129,7 @@ class Transformer(nn.Module):
     def __init__(self, config: SmdmConfig) -> None:
         super().__init__()
         self.wte = nn.Embedding(config.n_embedding_rows, config.n_embd)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = norm(config)
 
 
@@ -154,6 +159,7 @@ class Smdm(nn.Module):
         positions: Tensor | None = None,
         attention: Tensor | None = None,
         rows: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
         """Logits of the tokens, not of the padding; see `tzd.diffusion.denoiser.Denoiser.forward`."""
         at = slice(tokens.shape[1]) if positions is None else positions
@@ -163,7 +169,7 @@ class Smdm(nn.Module):
         mask = attention_mask(attention)
         x = self.transformer.wte(tokens)
         for block in self.transformer.h:
-            x = block(x, cos, sin, mask)
+            x = block(x, cos, sin, mask, memory)
         if rows is not None:
             x = x.reshape(-1, x.shape[-1])[rows]
         return F.linear(self.transformer.ln_f(x), self.lm_head.weight[: self.config.vocab_size])

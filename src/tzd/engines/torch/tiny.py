@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tzd.config import TinyConfig
 from tzd.diffusion.rotary import rotary_tables
+from tzd.engines.torch.cache import Memory
 
 # Up to this length, plain products in bfloat16 take half the time of PyTorch's own kernel on a CPU (docs/log.md); what
 # they hold grows with the square of the length.
@@ -42,20 +43,24 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 class Attention(nn.Module):
     """Bidirectional attention with rotary positions and normalised queries and keys."""
 
-    def __init__(self, config: TinyConfig) -> None:
+    def __init__(self, config: TinyConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.n_head = config.n_head
         self.norm_eps = config.norm_eps
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, memory: Memory | None = None) -> Tensor:
         """(B, L, C) -> (B, L, C); tables broadcast to (B, L, 2, heads, width / 2)."""
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.n_head, width // self.n_head)
         qk = rotate(qkv[:, :, :2], cos, sin)
         qk = F.rms_norm(qk, (qk.shape[-1],), eps=self.norm_eps).to(qkv.dtype)
-        q, k, v = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2), qkv[:, :, 2].transpose(1, 2)
+        k, v = qk[:, :, 1], qkv[:, :, 2]
+        if memory is not None:
+            k, v = memory.updated(self.layer, k, v)
+        q, k, v = qk[:, :, 0].transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         mixed = attend(q, k, v, mask)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
 
@@ -76,17 +81,17 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normalised residual stream."""
 
-    def __init__(self, config: TinyConfig) -> None:
+    def __init__(self, config: TinyConfig, layer: int) -> None:
         super().__init__()
         self.norm_eps = config.norm_eps
         self.dropout = config.dropout
-        self.attention = Attention(config)
+        self.attention = Attention(config, layer)
         self.mlp = Mlp(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, memory: Memory | None = None) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
         width = (x.shape[-1],)
-        mixed = self.attention(F.rms_norm(x, width, eps=self.norm_eps), cos, sin, mask)
+        mixed = self.attention(F.rms_norm(x, width, eps=self.norm_eps), cos, sin, mask, memory)
         x = x + F.dropout(mixed, self.dropout, self.training)
         mixed = self.mlp(F.rms_norm(x, width, eps=self.norm_eps))
         return x + F.dropout(mixed, self.dropout, self.training)
@@ -129,7 +134,7 @@ class Tiny(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(config.n_embedding_rows, config.n_embd)
         self.time_embedding = nn.Embedding(config.time_steps, config.n_embd) if config.time_steps else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.rotary = Rotary(config)
 
@@ -140,8 +145,12 @@ class Tiny(nn.Module):
         positions: Tensor | None = None,
         attention: Tensor | None = None,
         rows: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
-        """Logits; see `tzd.diffusion.denoiser.Denoiser.forward`. `t` holds rows of the time embedding, (B,) int."""
+        """Logits; see `tzd.diffusion.denoiser.Denoiser.forward`. `t` holds rows of the time embedding, (B,) int.
+
+        With a `memory` the tokens attend to all of its positions, and `attention` is (B, L, positions).
+        """
         x = self.token_embedding(tokens)
         if self.time_embedding is not None:
             x = x + self.time_embedding(t)[:, None]
@@ -150,7 +159,7 @@ class Tiny(nn.Module):
         cos, sin = self.rotary(tokens.shape[1], positions, self._dtype())
         mask = attention_mask(attention)
         for block in self.blocks:
-            x = block(x, cos, sin, mask)
+            x = block(x, cos, sin, mask, memory)
         if rows is not None:
             x = x.reshape(-1, x.shape[-1])[rows]
         x = F.rms_norm(x, (x.shape[-1],), eps=self.config.norm_eps)

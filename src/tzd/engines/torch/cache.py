@@ -1,0 +1,60 @@
+"""Keys and values of earlier passes, by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(eq=False)
+class KeyValues:
+    """Keys and values of every layer at `width` positions of `rows` sequences; what `empty_cache` gives.
+
+    Attributes:
+        rows: number of sequences.
+        width: positions of each.
+        layers: per layer two (rows, width, heads, head width) tensors, made when it first computes.
+    """
+
+    rows: int
+    width: int
+    layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def at(self, rows: np.ndarray) -> KeyValueRows:
+        """The part that a call over some of the sequences, `rows` (R,) int, reads and writes."""
+        return KeyValueRows(self, rows)
+
+
+@dataclass(eq=False)
+class KeyValueRows:
+    """What `Denoiser.forward` takes as its cache."""
+
+    store: KeyValues
+    rows: np.ndarray
+
+
+class Memory:
+    """A call's view of the cache, for the layers of a network.
+
+    Args:
+        part: the sequences that it is about.
+        positions: (R, n) int, where the tokens of the call stand.
+    """
+
+    def __init__(self, part: KeyValueRows, positions: Tensor) -> None:
+        self.store, self.positions = part.store, positions
+        self.rows = torch.as_tensor(part.rows, device=positions.device)
+        self.every = np.array_equal(part.rows, np.arange(part.store.rows))
+
+    def updated(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keeps a layer's keys and values of the tokens, (R, n, heads, width); returns those of all positions."""
+        if layer not in self.store.layers:
+            shape = (self.store.rows, self.store.width, *k.shape[2:])
+            self.store.layers[layer] = (k.new_zeros(shape), v.new_zeros(shape))
+        kept = self.store.layers[layer]
+        for whole, part in zip(kept, (k, v), strict=True):
+            whole[self.rows[:, None], self.positions] = part
+        return kept if self.every else (kept[0][self.rows], kept[1][self.rows])
