@@ -318,6 +318,19 @@ def test_a_share_of_whole_rows_has_its_prompt_hidden_and_the_loss_stays_where_it
     assert len({tuple(row) for row in hidden}) == 50  # other rows at every step
 
 
+def test_hidden_prompts_are_hidden_from_both_halves_of_block_diffusion_and_no_target_is_a_mask() -> None:
+    settings = {"name": "block", "block_len": 4}
+    plain, guided = (
+        Objective(ObjectiveSettings(**settings, unconditional=p)).noise(X_0, MASKABLE, mask_id=MASK, seed=0, step=0)
+        for p in (0.0, 0.5)
+    )
+    np.testing.assert_array_equal(guided.x_0, np.tile(X_0, 2))
+    np.testing.assert_array_equal(guided.weight, plain.weight)
+    gone = (guided.x_t != plain.x_t).any(axis=1)
+    assert 0 < gone.mean() < 1
+    np.testing.assert_array_equal((guided.x_t == MASK)[gone], (plain.x_t == MASK)[gone] | ~np.tile(MASKABLE, 2)[gone])
+
+
 def test_the_loss_is_divided_by_the_answer_then_by_the_rows() -> None:
     weight = np.mean(
         [
@@ -426,6 +439,32 @@ def test_an_answer_ends_at_its_end_and_fills_the_window() -> None:
     assert tzd.sample(writer("ba")[0], prompt="ab>", length=4, temperature=0).tokens.shape == (1, 7)
     with pytest.raises(UserError, match="leaves no room in the model's window of 3"):
         tzd.sample(writer("ba", seq_len=3)[0], prompt="ab>")
+
+
+def test_prompts_and_conversations_of_different_lengths_are_answered_in_one_batch() -> None:
+    tokenizer, end = bytes_tokenizer(), 256
+
+    def answers(tokens: np.ndarray) -> np.ndarray:  # a prompt of n letters is answered by n times its first
+        at, n = np.arange(tokens.shape[1]), (tokens == ord(">")).argmax(axis=1)[:, None]
+        wanted = np.where((at > n) & (at <= 2 * n), tokens[:, :1], end)
+        return 50.0 * (np.arange(257) == wanted[:, :, None])
+
+    model = Model(FunctionDenoiser(answers, 257, 16), tokenizer)
+    prompts = ["ab>", user_says("cdef>"), "g>"]
+    out = tzd.sample(model, prompt=prompts, temperature=0)
+    assert out.answers == ["aa", "cccc", "g"] and out.text == ["ab>aa", "cdef>cccc", "g>g"]
+    assert out.lengths.tolist() == [16] * 3  # each fills the window
+    short = tzd.sample(model, prompt=prompts, length=3, temperature=0)
+    assert short.answers == ["aa", "ccc", "g"] and short.lengths.tolist() == [6, 8, 5]
+
+
+def test_rows_whose_answers_have_ended_cost_no_more_passes() -> None:
+    model, _ = writer("ba")
+    whole, blocks = ({"sampler": "llada", "steps": 36, "block_len": n} for n in (36, 4))
+    assert tzd.sample(model, prompt="ab>", length=36, temperature=0, **whole).nfe == 36
+    out = tzd.sample(writer("ba")[0], prompt="ab>", length=36, temperature=0, **blocks)
+    assert out.answers == ["ba"] and out.nfe == 4  # of nine blocks the first
+    assert (out.tokens[0, 7:] == 256).all()
 
 
 def test_a_prompt_is_written_as_in_training_unless_told_otherwise() -> None:

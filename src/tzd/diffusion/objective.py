@@ -227,11 +227,10 @@ class Objective:
         u = uniforms(seed, f"{stream}-position", step, rows, width)
         masked, weight = mask_blocks(maskable, self.block_len, time, u)
         weight = weight / np.maximum(maskable.sum(axis=1, keepdims=True), 1) / rows
-        tokens = np.where(self._hidden(maskable, seed, step, stream), mask_id, tokens).astype(np.int32)
-        twice = np.concatenate([tokens, tokens], axis=1)
-        x_t = np.concatenate([np.where(masked, mask_id, tokens), tokens], axis=1).astype(np.int32)
+        hidden = self._hidden(maskable, seed, step, stream)
+        x_t = np.where(np.concatenate([masked | hidden, hidden], axis=1), mask_id, np.tile(tokens, 2)).astype(np.int32)
         weight = np.concatenate([weight, np.zeros_like(weight)], axis=1).astype(np.float32)
-        return Noised(twice, x_t, weight, masked.mean(axis=1).astype(np.float32))
+        return Noised(np.tile(tokens, 2).astype(np.int32), x_t, weight, masked.mean(axis=1).astype(np.float32))
 
     def _hidden(self, maskable: np.ndarray, seed: int, step: int, stream: str) -> np.ndarray:
         """Which prompts are [MASK] too, (B, L) bool: those of whole rows, once the positions of the loss are fixed.
