@@ -81,6 +81,21 @@ def test_the_exact_cache_of_block_diffusion_changes_nothing(
     assert sum(r * n for r, n in cached.shapes) < sum(r * n for r, n in uncached.shapes)
 
 
+@pytest.mark.parametrize(("block_len", "cache"), [(4, None), (0, "dual")])
+def test_a_row_with_nothing_to_be_guided_by_is_cached_as_it_is_alone(
+    engine: str, block_len: int, cache: str | None
+) -> None:
+    """Rows enter in some steps and not in others, so that guided ones come and go beside a row without a prompt."""
+    denoiser = denoiser_of(engine, "tiny", block_len)
+    rules = Sampler(steps=60, cfg_scale=1.5, cache=cache, block_len=4)
+    both = canvas(2, 30)
+    both[0] = MASK
+    together = list(stream(denoiser, both, sampler=rules, seed=5))[-1]
+    alone = list(stream(denoiser, both[:1], sampler=dataclasses.replace(rules, cfg_scale=0.0), seed=5))[-1]
+    assert np.array_equal(together.tokens[0], alone.tokens[0])
+    np.testing.assert_allclose(together.confidence[0], alone.confidence[0], atol=1e-5)
+
+
 def test_a_pass_computes_the_block_and_once_what_was_written_before(engine: str) -> None:
     spy = Spy(denoiser_of(engine, "tiny", 4))
     list(stream(spy, canvas(2, 12, 0), sampler=sampler("uniform-order", k=2)))

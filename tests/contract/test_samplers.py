@@ -307,6 +307,19 @@ def test_guidance_is_one_call_of_twice_the_rows_that_counts_two():
     assert np.array_equal(batch[:2, 5:], batch[2:, 5:])
 
 
+def test_only_rows_that_something_is_given_in_enter_twice():
+    denoiser, tokens = Recorder(), blank_canvas("prompt", ONE_WINDOW)
+    tokens[1] = MASK
+    rules = sampler("llada", steps=3, cfg_scale=2.0)
+    last = list(stream(denoiser, tokens, sampler=rules))[-1]
+    assert [len(batch) for batch, _, _ in denoiser.calls] == [5] * 3
+    alone = list(stream(Recorder(), tokens[:1], sampler=rules))[-1]
+    assert np.array_equal(last.tokens[0], alone.tokens[0])
+    everywhere = list(stream(Recorder(), tokens, sampler=dataclasses.replace(rules, cfg_scale=0.0)))[-1]
+    assert np.array_equal(last.tokens[1], everywhere.tokens[1])
+    assert not np.array_equal(last.tokens[2], everywhere.tokens[2])
+
+
 def test_guidance_without_a_prompt_costs_nothing_and_changes_nothing():
     tokens = blank_canvas("nothing", ONE_WINDOW)
     plain, guided = [

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -169,14 +170,41 @@ def test_klass_takes_what_is_sure_and_has_been_stable_else_the_quota():
     ]
     history, taken = Stability(), []
     for index, confidences in enumerate(steps):
-        at = moment(blank, blanks=4, index=index, steps=4)
+        at = moment(blank, blanks=4, index=index, steps=12)
         taken.append(chosen(seen(binary(np.array(confidences)), blank, settings, history), None, at, settings))
     assert [np.flatnonzero(t[0]).tolist() for t in taken] == [[3], [0], [0]]  # the best, the best, the stable one
     assert [np.flatnonzero(t[1]).tolist() for t in taken] == [[0]] * 3
     # sure of another token: the divergence sees it, though the confidence is the same
-    at = moment(blank, blanks=4, index=3, steps=4)
+    at = moment(blank, blanks=4, index=3, steps=12)
     swapped = binary(np.array(steps[-1]))[:, :, ::-1]
     assert not history.stable(seen(swapped, blank, settings, history), at, settings)[0, :2].any()
+
+
+@given(st.lists(st.sampled_from([0, 0, 1, 2, 5]), min_size=1, max_size=12), st.integers(1, 30))
+def test_klass_fills_its_block_in_its_steps_whatever_was_ready_when(ready, n):
+    """So many blanks are ready in each step; where they are fewer than the quota, later steps make up for it."""
+    settings, left, counts = sampler("klass"), n, []
+    for index, stable in enumerate(ready):
+        blank = np.arange(n)[None] < left
+        history = SimpleNamespace(stable=lambda *_, stable=stable: np.arange(n)[None] < stable)
+        at = moment(blank, blanks=n, index=index, steps=len(ready))
+        counts.append(
+            int(chosen(seen(binary(np.full((1, n), 0.9)), blank, settings, history), None, at, settings).sum())
+        )
+        assert counts[-1] > 0 or not left
+        left -= counts[-1]
+    assert left == 0
+    if not any(ready):
+        assert counts == shares(n, len(ready), np.arange(len(ready))).tolist() or len(ready) > n
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("power", [10.0, 1000.0])
+def test_a_steep_schedule_ends_before_its_steps_do(power):
+    """Its 1 - alpha_t rounds to 0 long before t does."""
+    settings = Sampler(schedule="poly", schedule_power=power, remask="remdm-cap", eta=0.1)
+    counts = [int(COUNTS["binomial"](moment(np.ones((1, 9)), index=i, steps=128), settings)[0]) for i in range(1, 128)]
+    assert counts[-1] == 0  # what is left at the last step, the loop fills
 
 
 def test_a_block_begins_without_a_past():

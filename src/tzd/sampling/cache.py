@@ -50,9 +50,9 @@ class Span:
     """What one denoiser call computes.
 
     Attributes:
-        index: (R,) which of the rows that enter.
-        columns: (R, n) positions within each row's window; a row that has fewer repeats its last one.
-        first: (R,) the first of them.
+        index: (E,) which rows of the batch.
+        columns: (E, n) positions within each row's window; a row that has fewer repeats its last one.
+        first: (E,) the first of them.
     """
 
     index: np.ndarray
@@ -88,28 +88,28 @@ class Cache:
         ask: np.ndarray,
         times: np.ndarray | None,
         rows: np.ndarray,
+        source: np.ndarray,
         cursor: Cursor,
     ) -> Array:
         """The denoiser's logits at the positions asked for.
 
         Args:
-            batch: (R, W) or, guided, (2R, W) int: the windows of the rows that enter.
-            inside: the same shape, bool, what is no padding.
-            ask: the same shape, bool, where logits are wanted.
-            times: (len(batch),) t, for denoisers that are conditioned on it.
+            batch: (E, W) int: the windows of R rows, then those of the guided ones again, without what was given.
+            inside: (E, W) bool, what is no padding.
+            ask: (E, W) bool, where logits are wanted.
+            times: (E,) t, for denoisers that are conditioned on it.
             rows: (R,) which rows of the canvas they are.
+            source: (E,) which of these R each row of the batch is. As long as a row's window is the same, it is guided
+                or not.
             cursor: where each row of the canvas stands.
 
         Returns:
             (N, V) on the engine, in the order of np.nonzero(ask).
         """
-        stored = rows if len(batch) == len(rows) else np.concatenate([rows, rows + self.rows])
+        stored = rows[source] + np.where(np.arange(len(batch)) < len(rows), 0, self.rows)
         places, answers = [], []
-        for span in self._spans(rows, cursor):
+        for span in self._spans(rows, source, cursor):
             index, columns, first = span.index, span.columns, span.first
-            if len(batch) > len(rows):
-                index = np.concatenate([index, index + len(rows)])
-                columns, first = np.concatenate([columns, columns]), np.concatenate([first, first])
             asked, at = np.nonzero(ask[index])
             logits, _ = self.denoiser.forward(
                 np.take_along_axis(batch[index], columns, axis=1),
@@ -126,7 +126,7 @@ class Cache:
         xp = self.denoiser.xp
         return xp.rows(xp.concatenate(answers), xp.asarray(np.argsort(np.concatenate(places))))
 
-    def _spans(self, rows: np.ndarray, cursor: Cursor) -> list[Span]:
+    def _spans(self, rows: np.ndarray, source: np.ndarray, cursor: Cursor) -> list[Span]:
         """The calls that a pass over `rows` (R,) of the canvas takes: one where all rows stand alike."""
         start = cursor.block[rows].argmax(axis=1)
         stop = self.width - cursor.block[rows, ::-1].argmax(axis=1)
@@ -141,7 +141,8 @@ class Cache:
             stop = np.where(every | (self.kind == "prefix"), self.width, stop)
         self._window[rows], self._block[rows] = cursor.begin[rows], start
         self._passes[rows] = np.where(every, 1, self._passes[rows] + 1)
-        parts = [every, ~every] if every.any() and not every.all() else [np.ones(len(rows), dtype=bool)]
+        every, first, stop = every[source], first[source], stop[source]
+        parts = [every, ~every] if every.any() and not every.all() else [np.ones(len(source), dtype=bool)]
         spans = []
         for part in parts:
             columns = first[part, None] + np.arange((stop - first)[part].max())

@@ -16,7 +16,7 @@ class Guide:
     """Asks a denoiser, as a sampler wants it asked.
 
     Guidance: l = l_u + (w + 1)(l_c − l_u) (Nie et al., 2025), l_u with [MASK] in the place of what was given.
-    Where nothing was given there is nothing to be guided by, and no second pass.
+    A row in whose window nothing was given has nothing to be guided by, and does not enter a second time.
 
     Args:
         denoiser: the model.
@@ -66,22 +66,36 @@ class Guide:
             that it counts for.
         """
         rows = np.flatnonzero(ask.any(axis=1))
-        batch, given, seen, asked = tokens[rows], (frozen & inside)[rows], inside[rows], ask[rows]
-        guided = self.sampler.cfg_scale > 0 and bool(given.any())
-        if guided:
-            batch = np.concatenate([batch, np.where(given, np.int32(self.denoiser.mask_id), batch)])
-            seen, asked = np.concatenate([seen, seen]), np.concatenate([asked, asked])
-        times = self._times(batch, seen, np.resize(cursor.index[rows], len(batch)))
+        given = (frozen & inside)[rows]
+        guided = given.any(axis=1) & (self.sampler.cfg_scale > 0)
+        source = np.concatenate(
+            [np.arange(len(rows)), np.flatnonzero(guided)]
+        )  # these rows once, the guided ones again
+        entered = rows[source]
+        batch, seen, asked = tokens[entered], inside[entered], ask[entered]
+        batch[len(rows) :][given[guided]] = self.denoiser.mask_id
+        times = self._times(batch, seen, cursor.index[entered])
         if self._cache is None:
             attention = {} if seen.all() else {"attention": seen}
             logits, _ = self.denoiser.forward(batch, t=times, rows=np.flatnonzero(asked), **attention)
         else:
-            logits = self._cache.logits(batch, seen, asked, times, rows, cursor)
+            logits = self._cache.logits(batch, seen, asked, times, rows, source, cursor)
         logits = self.denoiser.xp.floats(logits)
-        if guided:
-            half = logits.shape[0] // 2
-            logits = logits[half:] + (self.sampler.cfg_scale + 1) * (logits[:half] - logits[half:])
-        return self._ban(logits), 1 + guided
+        if guided.any():
+            logits = self._mix(logits, guided[np.nonzero(ask[rows])[0]])
+        return self._ban(logits), 1 + bool(guided.any())
+
+    def _mix(self, logits: Array, guided: np.ndarray) -> Array:
+        """Guided logits (N, V): of N conditional ones, followed by the unconditional ones where `guided` (N,) bool."""
+        xp, place, count = self.denoiser.xp, np.flatnonzero(guided), len(guided)
+        conditional, other = logits[:count], logits[count:]
+        among = conditional if guided.all() else xp.rows(conditional, xp.asarray(place))
+        mixed = other + (self.sampler.cfg_scale + 1) * (among - other)
+        if guided.all():
+            return mixed
+        index = np.arange(count)
+        index[place] = count + np.arange(len(place))
+        return xp.rows(xp.concatenate([conditional, mixed]), xp.asarray(index))
 
     def _times(self, batch: np.ndarray, seen: np.ndarray, index: np.ndarray) -> np.ndarray | None:
         """(B,) t, for denoisers that are conditioned on it."""

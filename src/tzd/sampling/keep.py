@@ -153,11 +153,18 @@ def threshold(seen: Seen, at: Moment, sampler: Sampler) -> tuple[np.ndarray, np.
 
 
 def klass(seen: Seen, at: Moment, sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
-    """All blanks that are sure and have been stable, else LLaDA's quota (KLASS: Kim et al., 2025, arXiv:2511.05664)."""
+    """All blanks that are sure and have been stable, else LLaDA's quota (KLASS: Kim et al., 2025, arXiv:2511.05664).
+
+    The quota is larger where earlier steps have filled less than theirs, so that the last one has not to fill the rest.
+    """
     assert seen.history is not None
     stable = seen.history.stable(seen, at, sampler)
     ready = stable & (seen.surety(sampler.order) > sampler.confidence_threshold) & at.blank
-    return ready, np.minimum(np.maximum(shares(at.blanks, at.steps, at.index), 1), at.left)
+    planned, behind = (
+        shares(at.blanks, at.steps, at.index),
+        shares(at.left, at.steps - at.index, np.zeros_like(at.index)),
+    )
+    return ready, np.minimum(np.maximum(np.maximum(planned, behind), 1), at.left)
 
 
 # How many of the best: (seen, moment, sampler) -> (B,) int.
@@ -186,8 +193,7 @@ def chosen(seen: Seen, count: np.ndarray | None, at: Moment, sampler: Sampler) -
     """
     if count is not None:
         return best(seen.scores, count, seen.asked)
-    # where tokens are taken back, nothing may be left when the steps are over
-    rest = np.where(at.last, at.left, 0) if sampler.remask is not None else 0
+    rest = np.where(at.last, at.left, 0)  # nothing may be left when the steps are over
     if sampler.count in SCORE_COUNTS:
         return best(seen.scores, np.maximum(SCORE_COUNTS[sampler.count](seen, at, sampler), rest), seen.asked)
     ready, others = READY[sampler.count](seen, at, sampler)

@@ -97,7 +97,7 @@ def reveal_probability(at: Moment, sampler: Sampler) -> np.ndarray:
     sigma: np.ndarray | float = 0.0
     if sampler.remask in SIGMA and sampler.remask != CONF:  # `conf` leaves the blanks to plain ancestral sampling
         sigma = SIGMA[sampler.remask](at, alpha_t, alpha_s, sampler)
-    return (alpha_s - (1 - sigma) * alpha_t) / (1 - alpha_t)
+    return (alpha_s - (1 - sigma) * alpha_t) / np.maximum(1 - alpha_t, _TINY)  # a steep schedule's 1 − alpha_t is 0
 
 
 def remasked(at: Moment, sampler: Sampler) -> np.ndarray:
