@@ -55,6 +55,12 @@ def test_flags_reach_the_sampler(flags: list[str], nfe: int, trained: Path, tzd:
     assert json.loads(result.stdout.splitlines()[-1])["nfe"] == nfe
 
 
+def test_a_banned_character_is_not_written(trained: Path, tzd: Run):
+    banned = [flag for letter in set(TEXT) - set("ab") for flag in ("--ban", letter)]
+    assert set(tzd("sample", trained, *QUICK, *banned).stdout.removesuffix("\n")) == {"a", "b"}
+    assert set(tzd("infill", trained, "____________", "--steps", 4, *banned).stdout.strip()) == {"a", "b"}
+
+
 def test_infill_changes_nothing_but_the_blanks(trained: Path, tzd: Run):
     filled = tzd("infill", trained, "the ____ brown ___", "--steps", 4).stdout.removesuffix("\n")
     assert "_" not in filled

@@ -117,11 +117,20 @@ def test_log_likelihood_of_tokens() -> None:
         ({"stepz": 3}, r"has no setting 'stepz' \(did you mean 'steps'\?\)"),
         ({"prompt": np.array([[9]])}, r"the prompt has tokens outside 0..3"),
         ({"prompt": "text"}, "no tokenizer"),
-        ({"prompt": np.array([[0.0, 1.5]])}, r"whole numbers \(B, P\); it cannot be float64 of shape \(1, 2\)"),
-        ({"prompt": [[0.0, 1.0]]}, "it cannot be float64"),
-        ({"prompt": []}, "a prompt is a text, a list of texts"),
-        ({"prompt": None}, "a prompt is a text, a list of texts"),
-        ({"prompt": [[0], [1, 2]]}, "must be of equal length"),
+        ({"prompt": np.array([[0.0, 1.5]])}, r"whole numbers \(P,\), .*; a row cannot be float64 of shape \(2,\)"),
+        ({"prompt": [[0.0, 1.0]]}, "a row cannot be float64"),
+        ({"prompt": [0.0, 1.0]}, "a row cannot be float64"),
+        ({"prompt": []}, r"a prompt is a text, .*, not \[\]"),
+        ({"prompt": None}, "a prompt is a text, .*, not None"),
+        ({"prompt": [None, None]}, "a row cannot be object"),
+        ({"prompt": [[[0], [1, 2]]]}, r"a prompt is a text, .*, not \[\[0\], \[1, 2\]\]"),
+        ({"prompt": np.zeros((1, 2, 3), int)}, r"a row cannot be int64 of shape \(2, 3\)"),
+        ({"prompt": np.array(3)[None, None, None]}, r"a row cannot be int64 of shape \(1, 1\)"),
+        ({"ban": 4}, r"ban=4 is none of the model's tokens, 0\.\.3"),
+        ({"ban": -1}, "a token of ban must be at least 0, not -1"),
+        ({"ban": 1.5}, r"a token of ban must be a whole number, not 1\.5"),
+        ({"ban": range(4)}, "every token is banned"),
+        ({"ban": "x"}, "no tokenizer"),
         ({"prompt": [[0, 9]]}, r"the prompt has tokens outside 0..3"),
         ({"length": 4.0}, r"length must be a whole number, not 4\.0"),
         ({"batch_size": 2.0}, r"batch_size must be a whole number, not 2\.0"),
@@ -141,6 +150,44 @@ def test_numbers_and_prompts_may_be_those_of_numpy_or_lists() -> None:
     np.testing.assert_array_equal(out.tokens[:, :2], [[3, 3], [2, 1]])
     same = tzd.sample(certain(TEXT), prompt=np.array([[3, 3], [2, 1]], np.uint8), length=5, seed=7)
     np.testing.assert_array_equal(out.tokens, same.tokens)
+
+
+@pytest.mark.parametrize("length", [5, 3 * L])
+def test_prompts_of_different_lengths_are_written_in_one_batch_as_one_by_one(length: int) -> None:
+    """A model that goes on counting from what stands before; greedy, so that draws do not matter."""
+
+    def logits(tokens: np.ndarray) -> np.ndarray:
+        first = tokens[:, :1] + np.arange(tokens.shape[1])
+        return 9.0 * (np.arange(V) == (first % V)[:, :, None])
+
+    model = tzd.from_function(logits, vocab_size=V, seq_len=L)
+    prompts = [[3], [1, 2, 3, 0], np.array([2, 3], np.uint8), []]
+    request = {"length": length, "sampler": "llada", "temperature": 0}
+    out = tzd.sample(model, prompt=prompts, **request)
+    assert out.lengths.tolist() == [length + 1, length + 4, length + 2, length]
+    assert out.tokens.shape == (4, length + 4)
+    for row, (prompt, n) in enumerate(zip(prompts, out.lengths, strict=True)):
+        assert (out.tokens[row, n:] == model.mask_id).all() and (out.tokens[row, :n] < V).all()
+        if len(prompt):
+            alone = tzd.sample(model, prompt=prompt, **request)
+            assert out.tokens[row, :n].tolist() == alone.tokens[0].tolist()
+
+
+def test_texts_of_different_lengths_go_on_in_one_batch_and_padding_is_no_text() -> None:
+    model = uniform_with(tokenizer("byte"), seq_len=16)
+    out = tzd.sample(model, prompt=["a", "abc", ""], length=4, ban=[*range(ord("z")), *range(ord("z") + 1, 256)])
+    assert out.text == ["azzzz", "abczzzz", "zzzz"]
+    assert out.answers == ["zzzz"] * 3
+
+
+def test_what_is_banned_is_not_written_by_text_or_number() -> None:
+    byte = uniform_with(tokenizer("byte"))
+    wanted = {ord("a"), ord("b")}
+    others = [chr(i) if 32 <= i < 127 else i for i in range(256) if i not in wanted]
+    for out in (tzd.sample(byte, length=64, ban=others), tzd.infill(byte, "_" * 64, ban=others)):
+        assert set(out.text[0]) == {"a", "b"}
+    with pytest.raises(UserError, match="ban='ab' is 2 tokens, and only single tokens"):
+        tzd.infill(byte, "_", ban=["ab"])
 
 
 @pytest.mark.parametrize("seed", [None, -1, 0.5])

@@ -465,6 +465,11 @@ def test_rows_whose_answers_have_ended_cost_no_more_passes() -> None:
     out = tzd.sample(writer("ba")[0], prompt="ab>", length=36, temperature=0, **blocks)
     assert out.answers == ["ba"] and out.nfe == 4  # of nine blocks the first
     assert (out.tokens[0, 7:] == 256).all()
+    hub = Model(
+        writer("b\nccccccc")[0].denoiser, bytes_tokenizer().base, ends=(7, ord("\n"), 10**6)
+    )  # as Dream has two
+    out = tzd.sample(hub, prompt="ab>", length=36, temperature=0, **blocks)
+    assert (out.answers, out.nfe, out.tokens[0, 7:].tolist()) == (["b"], 4, [7] * 32)
 
 
 def test_a_prompt_is_written_as_in_training_unless_told_otherwise() -> None:

@@ -29,7 +29,15 @@ def frame(tokens: np.ndarray, masked: np.ndarray, revealed: np.ndarray | None = 
     tokens = np.where(masked, 10**6, np.atleast_2d(tokens))  # [MASK] may lie far outside the tokenizer's range
     revealed = np.zeros_like(masked) if revealed is None else np.atleast_2d(revealed)
     confidence = np.where(masked, 0.0, 1.0).astype(np.float32)
-    return SimpleNamespace(step=step, tokens=tokens, masked=masked, revealed=revealed, confidence=confidence, nfe=nfe)
+    return SimpleNamespace(
+        step=step,
+        tokens=tokens,
+        masked=masked,
+        revealed=revealed,
+        confidence=confidence,
+        nfe=nfe,
+        lengths=np.full(len(tokens), tokens.shape[1]),
+    )
 
 
 def denoising(text: str = TEXT, seed: int = 0) -> list[SimpleNamespace]:
@@ -84,6 +92,12 @@ def test_pieces_of_any_width_get_cells_of_one_width(columns: int):
     per_line = columns // grid.width
     assert [cell_len(line) for line in full[:-1]] == [per_line * grid.width] * (len(full) - 1)
     assert len(full) == -(-tokens.size // per_line)
+
+
+def test_what_is_behind_the_end_of_a_row_is_blank():
+    given = frame(np.array([[97, 98, 99, 100], [97, 98, 10**6, 10**6]]), np.array([[False] * 4, [False] * 4]))
+    given.lengths = np.array([4, 2])
+    assert [line.rstrip() for line in lines(Grid(Characters()), given)[:3]] == ["abcd", "", "ab"]
 
 
 def test_no_control_character_reaches_the_terminal():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,9 @@ from tzd.sampling import Frame, descriptions
 from tzd.sampling import sampler as make_sampler
 from tzd.sampling import stream as stream_canvas
 
-Prompt = str | Sequence[str] | Sequence[Message] | Sequence[Sequence[int]] | np.ndarray
+Prompt = str | Sequence[Message] | Sequence[str | Sequence[Message] | Sequence[int] | np.ndarray] | np.ndarray
+Ban = str | int | Iterable[str | int]
+_PROMPTS = "a prompt is a text, whole numbers (P,), a conversation, or a list of such"
 _LENGTH = 256  # new tokens, where nothing says how many
 
 
@@ -28,14 +30,16 @@ class Sample:
     Attributes:
         text: one text per row, the prompt included; empty for a model without a tokenizer. Where the model has learnt
             to end its answers (`data=pairs`), it ends there.
-        tokens: (B, P + length) int32.
+        tokens: (B, T) int32, prompts and what follows them; T is the longest row's.
         nfe: denoiser calls that it took; guidance counts two.
-        answers: likewise without what was given before the first blank.
+        lengths: (B,) int64, tokens of each row. Those behind are the model's [MASK], and part of nothing.
+        answers: likewise as text, without what was given before the first blank.
     """
 
     text: list[str]
     tokens: np.ndarray
     nfe: int
+    lengths: np.ndarray
     answers: list[str] = field(default_factory=list)
 
 
@@ -48,6 +52,7 @@ def stream(
     batch_size: int = 1,
     seed: int = 0,
     chat: bool | None = None,
+    ban: Ban = (),
     **settings: Any,
 ) -> Iterator[Frame]:
     """Denoises, one `Frame` per step.
@@ -56,13 +61,14 @@ def stream(
         model: what `load` returned.
         length: number of new tokens per row; beyond the model's window the text is written in connected windows. 256 if
             None; for a model that was trained on prompts and answers, what the prompt leaves of its window.
-        prompt: what each row begins with: a text, a list of texts of equal length, or (B, P) tokens, an array or
-            nested lists; or a conversation, a list of messages with "role" and "content", which is to be answered.
+        prompt: what each row begins with: a text; (P,) tokens; or a conversation, a list of messages with "role" and
+            "content", which is to be answered. Or a list of such, one for each row, of any lengths.
         sampler: a name; see `samplers`.
         batch_size: rows, where the prompt does not say.
         seed: of every draw.
         chat: whether a prompt is written by the tokenizer's chat template: True, False, or None: as the model was
             trained, and for a model of the hub where the prompt is a conversation.
+        ban: what is not to be written: single tokens, as texts or as their numbers.
         settings: the sampler's own, such as `steps`, `temperature`, `block_len`.
 
     Raises:
@@ -70,10 +76,19 @@ def stream(
     """
     rule = make_sampler(sampler, **settings)
     rows = _prompt_rows(model, prompt, whole("batch_size", batch_size, 1), chat)
-    length = _room(model, rows.shape[1]) if length is None else whole("length", length, 1)
-    blank = np.full((len(rows), length), model.mask_id, np.int32)
-    canvas = np.concatenate([rows, blank], axis=1)
-    return stream_canvas(model.denoiser, canvas, sampler=rule, seed=whole("seed", seed, 0))
+    given = np.array([len(row) for row in rows])
+    lengths = given + (_room(model, given) if length is None else whole("length", length, 1))
+    canvas = np.full((len(rows), lengths.max()), model.mask_id, np.int32)
+    canvas[np.arange(canvas.shape[1]) < given[:, None]] = np.concatenate(rows)
+    return stream_canvas(
+        model.denoiser,
+        canvas,
+        lengths=lengths,
+        banned=_banned(model, ban),
+        eos_id=_marks(model) or None,
+        sampler=rule,
+        seed=whole("seed", seed, 0),
+    )
 
 
 def sample(model: Model, **request: Any) -> Sample:
@@ -89,6 +104,7 @@ def infill(
     sampler: str = "ancestral",
     batch_size: int = 1,
     seed: int = 0,
+    ban: Ban = (),
     **settings: Any,
 ) -> Sample:
     """Fills the blanks of a text; the rest of it never changes.
@@ -100,14 +116,14 @@ def infill(
         sampler: a name; see `samplers`.
         batch_size: number of versions.
         seed: of every draw.
+        ban: what is not to be written: single tokens, as texts or as their numbers.
         settings: the sampler's own.
 
     Raises:
         UserError: the text has no blank.
     """
-    return finished(
-        model, infill_stream(model, text, mask=mask, sampler=sampler, batch_size=batch_size, seed=seed, **settings)
-    )
+    request = {"mask": mask, "sampler": sampler, "batch_size": batch_size, "seed": seed, "ban": ban, **settings}
+    return finished(model, infill_stream(model, text, **request))
 
 
 def infill_stream(
@@ -118,6 +134,7 @@ def infill_stream(
     sampler: str = "ancestral",
     batch_size: int = 1,
     seed: int = 0,
+    ban: Ban = (),
     **settings: Any,
 ) -> Iterator[Frame]:
     """Like `infill`, one `Frame` per step."""
@@ -129,7 +146,7 @@ def infill_stream(
     pieces = [np.append(model.encode(part), model.mask_id) for part in text.split(mask)]
     row = np.concatenate(pieces)[:-1].astype(np.int32)
     canvas = np.repeat(row[None], whole("batch_size", batch_size, 1), axis=0)
-    return stream_canvas(model.denoiser, canvas, sampler=rule, seed=whole("seed", seed, 0))
+    return stream_canvas(model.denoiser, canvas, banned=_banned(model, ban), sampler=rule, seed=whole("seed", seed, 0))
 
 
 def finished(model: Model, frames: Iterator[Frame]) -> Sample:
@@ -137,31 +154,50 @@ def finished(model: Model, frames: Iterator[Frame]) -> Sample:
     first = next(frames)
     last = (deque(frames, maxlen=1) or [first])[0]
     if model.tokenizer is None:
-        return Sample([], last.tokens, last.nfe)
+        return Sample([], last.tokens, last.nfe, last.lengths)
     begins = first.masked.argmax(axis=1)
-    ends = _ends(model, last.tokens, first.masked)
+    ends = _ends(model, last, first.masked)
     texts = [model.decode(row[:end]) for row, end in zip(last.tokens, ends, strict=True)]
     answers = [model.decode(row[begin:end]) for row, begin, end in zip(last.tokens, begins, ends, strict=True)]
-    return Sample(texts, last.tokens, last.nfe, answers)
+    return Sample(texts, last.tokens, last.nfe, last.lengths, answers)
 
 
-def _ends(model: Model, tokens: np.ndarray, blank: np.ndarray) -> np.ndarray:
-    """(B,) where each row's text ends: at the first end-of-text token that was written behind all that was given."""
-    width = tokens.shape[1]
+def _marks(model: Model) -> tuple[int, ...]:
+    """The tokens at which an answer ends; none where texts go on."""
     marks = (model.tokenizer.eos_id,) if isinstance(model.tokenizer, PairTokenizer) else model.ends
-    behind = np.logical_and.accumulate(blank[:, ::-1], axis=1)[:, ::-1]
-    end = behind & np.isin(tokens, marks)
-    return np.where(end.any(axis=1), end.argmax(axis=1), width)
+    return tuple(mark for mark in marks if mark < model.denoiser.vocab_size)
 
 
-def _room(model: Model, prompt: int) -> int:
-    """New tokens where nothing says how many."""
+def _ends(model: Model, last: Frame, blank: np.ndarray) -> np.ndarray:
+    """(B,) where each row's text ends: at the first end-of-text token that was written behind all that was given."""
+    padding = np.arange(blank.shape[1]) >= last.lengths[:, None]
+    behind = np.logical_and.accumulate((blank | padding)[:, ::-1], axis=1)[:, ::-1]
+    end = padding | (behind & np.isin(last.tokens, _marks(model)))
+    return np.where(end.any(axis=1), end.argmax(axis=1), last.lengths)
+
+
+def _room(model: Model, prompts: np.ndarray) -> np.ndarray:
+    """(B,) new tokens behind prompts of (B,) tokens, where nothing says how many."""
     if not isinstance(model.tokenizer, PairTokenizer):
-        return _LENGTH
+        return np.full(len(prompts), _LENGTH)
     window = model.denoiser.seq_len
-    if prompt >= window:
-        raise UserError(f"the prompt has {prompt} tokens, and leaves no room in the model's window of {window}")
-    return window - prompt
+    if prompts.max() >= window:
+        raise UserError(f"the prompt has {prompts.max()} tokens, and leaves no room in the model's window of {window}")
+    return window - prompts
+
+
+def _banned(model: Model, ban: Ban) -> np.ndarray | None:
+    """(V,) bool, of what the caller does not want."""
+    size = model.denoiser.vocab_size
+    banned = np.zeros(size, bool)
+    for item in ban if isinstance(ban, Iterable) and not isinstance(ban, str) else [ban]:
+        tokens = model.encode(item) if isinstance(item, str) else [whole("a token of ban", item, 0)]
+        if len(tokens) != 1:
+            raise UserError(f"ban={item!r} is {len(tokens)} tokens, and only single tokens can be banned")
+        if tokens[0] >= size:
+            raise UserError(f"ban={item} is none of the model's tokens, 0..{size - 1}")
+        banned[tokens[0]] = True
+    return banned if banned.any() else None
 
 
 def _prompt_tokens(model: Model, prompt: str | Sequence[Message], chat: bool | None) -> np.ndarray:
@@ -178,34 +214,36 @@ def _prompt_tokens(model: Model, prompt: str | Sequence[Message], chat: bool | N
     return model.encode(str(prompt))
 
 
-def _prompt_rows(model: Model, prompt: Prompt, batch_size: int, chat: bool | None) -> np.ndarray:
-    """(B, P) int32."""
-    given: Any = prompt
+def _prompt_rows(model: Model, prompt: Prompt, batch_size: int, chat: bool | None) -> list[np.ndarray]:
+    """(P,) int32 of each row."""
     if isinstance(prompt, str) or _is_conversation(prompt):
-        row = _prompt_tokens(model, given, chat)
-        return np.repeat(row[None], batch_size, axis=0)
-    if isinstance(prompt, Sequence) and all(isinstance(text, str) for text in prompt):
-        given = [_prompt_tokens(model, str(text), chat) for text in prompt]
+        return [_prompt_row(model, prompt, chat)] * batch_size
+    rows: Any = np.atleast_1d(prompt) if isinstance(prompt, np.ndarray) else prompt
+    if not isinstance(rows, (Sequence, np.ndarray)) or not len(rows):
+        raise UserError(f"{_PROMPTS}, not {prompt!r}")
+    one = not isinstance(rows[0], (Sequence, np.ndarray))
+    return [_prompt_row(model, row, chat) for row in ([rows] if one else rows)]
+
+
+def _prompt_row(model: Model, prompt: Any, chat: bool | None) -> np.ndarray:
+    """(P,) int32 of one prompt."""
+    if isinstance(prompt, str) or _is_conversation(prompt):
+        return _prompt_tokens(model, prompt, chat)
     try:
-        rows = np.atleast_2d(given)
-    except ValueError as error:
-        raise UserError(
-            "the prompts of one batch must be of equal length, in tokens; sample them one by one"
-        ) from error
-    if rows.dtype.kind not in "iu" or rows.ndim != 2 or not len(rows):
-        raise UserError(
-            "a prompt is a text, a list of texts, or whole numbers (B, P); "
-            f"it cannot be {rows.dtype} of shape {rows.shape}"
-        )
-    if rows.size and (rows.min() < 0 or rows.max() >= model.denoiser.vocab_size):
+        row = np.asarray(prompt)
+    except ValueError as error:  # lists of lists
+        raise UserError(f"{_PROMPTS}, not {prompt!r}") from error
+    if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+        raise UserError(f"{_PROMPTS}; a row cannot be {row.dtype} of shape {row.shape}")
+    if row.size and (row.min() < 0 or row.max() >= model.denoiser.vocab_size):
         raise UserError(f"the prompt has tokens outside 0..{model.denoiser.vocab_size - 1}")
-    return rows.astype(np.int32)
+    return row.astype(np.int32)
 
 
-def _is_conversation(prompt: Prompt) -> bool:
+def _is_conversation(prompt: Any) -> bool:
     if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(said, Mapping) for said in prompt):
         return False
-    if not all(isinstance(said.get(key), str) for said in prompt for key in ("role", "content")):  # type: ignore[union-attr]
+    if not all(isinstance(said.get(key), str) for said in prompt for key in ("role", "content")):
         raise UserError('a conversation is a list of {"role": TEXT, "content": TEXT}')
     return True
 

@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             *names, dest=f"sampler.{key}", type=literal, default=argparse.SUPPRESS, metavar="X", help=text
         )
+    parser.add_argument(
+        "--ban", action="append", default=[], metavar="TEXT", help="a token not to write; may be given several times"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of every draw (default 0)")
     parser.add_argument(
         "--batch-size", "--num-samples", dest="batch_size", type=int, default=1, metavar="N", help="texts to write"
@@ -64,10 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def request(args: argparse.Namespace) -> dict[str, Any]:
-    """What `tzd.stream` is to be called with: the sampler, its settings, the batch and the seed."""
+    """What `tzd.stream` is to be called with: the sampler, its settings, the batch, the seed and the bans."""
     prefix = "sampler."
     settings = {key[len(prefix) :]: value for key, value in vars(args).items() if key.startswith(prefix)}
-    return {"sampler": args.sampler, "batch_size": args.batch_size, "seed": args.seed, **settings}
+    return {"sampler": args.sampler, "batch_size": args.batch_size, "seed": args.seed, "ban": args.ban, **settings}
 
 
 def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool = False) -> Sample:

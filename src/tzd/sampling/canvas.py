@@ -21,6 +21,7 @@ class Frame:
         confidence: (B, T) float32, the denoiser's probability of each token when it was written; 1 for given
             tokens, 0 for blanks.
         nfe: denoiser calls so far; a guided step makes two.
+        lengths: (B,) int64, columns of each row; what lies behind is padding.
     """
 
     step: int
@@ -29,6 +30,7 @@ class Frame:
     revealed: np.ndarray
     confidence: np.ndarray
     nfe: int
+    lengths: np.ndarray
 
 
 @dataclass(eq=False)
@@ -103,7 +105,10 @@ class Canvas:
         """A picture of the canvas, of which `rows`, `columns` (N,) were written last."""
         revealed = np.zeros(self.masked.shape, dtype=bool)
         revealed[rows, columns] = True
-        return Frame(self.step, self.tokens.copy(), self.masked.copy(), revealed, self.confidence.copy(), self.nfe)
+        tokens, masked, confidence, lengths = (
+            own.copy() for own in (self.tokens, self.masked, self.confidence, self.lengths)
+        )
+        return Frame(self.step, tokens, masked, revealed, confidence, self.nfe, lengths)
 
     def write(self, rows: np.ndarray, columns: np.ndarray, tokens: np.ndarray, probability: np.ndarray) -> None:
         """Reveals `tokens` (N,), of that `probability`, at `rows`, `columns`."""

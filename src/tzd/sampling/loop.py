@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def stream(
     frozen: np.ndarray | None = None,
     lengths: np.ndarray | None = None,
     banned: np.ndarray | None = None,
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
     sampler: Sampler,
     seed: int = 0,
 ) -> Iterator[Frame]:
@@ -40,11 +40,11 @@ def stream(
         lengths: (B,) int, columns of each row. What lies behind is padding: it stays as it is, and nothing attends to
             it. All T if None.
         banned: (V,) bool, tokens that are not to be written.
-        eos_id: the token that ends a text. Once a row has written it in a block that is full, the rest of the row is
-            filled with it, without a pass. None ends nothing early.
+        eos_id: the token that ends a text, or several. Once a row has written one in a block that is full, the rest of
+            the row is filled with the first of them, without a pass. None ends nothing early.
         sampler: the rules.
-        seed: of all draws. A row's text depends on it, the row's tokens and the row's index, not on other rows
-            (as far as the denoiser's rounding does not).
+        seed: of all draws. A row's text depends on it, the row's tokens, its index and T, not on other rows (as far as
+            the denoiser's rounding does not).
 
     Returns:
         Frames: the canvas as given, then one for each denoiser pass. The last has no blanks (with `legacy`, it has
@@ -55,7 +55,8 @@ def stream(
         ConfigError: the sampler does not suit the canvas or the denoiser.
     """
     canvas = Canvas.start(tokens, frozen, lengths, denoiser.mask_id, denoiser.vocab_size)
-    if eos_id is not None and not 0 <= eos_id < denoiser.vocab_size:
+    ends = np.atleast_1d(() if eos_id is None else eos_id).astype(np.int64)
+    if not ((ends >= 0) & (ends < denoiser.vocab_size)).all():
         raise UserError(f"eos_id={eos_id} is none of the {denoiser.vocab_size} tokens")
     length = canvas.tokens.shape[1]
     width = min(length, denoiser.seq_len)
@@ -71,7 +72,7 @@ def stream(
     size = own or sampler.block_len
     plan = make_plan(blank, canvas.lengths, width, overlap, size, sampler.budget, own_blocks=own > 0)
     guide = Guide(denoiser, sampler, banned, len(blank), width)
-    return _frames(guide, canvas, Cursor(plan, width), sampler, eos_id, seed)
+    return _frames(guide, canvas, Cursor(plan, width), sampler, ends, seed)
 
 
 def _overlap(sampler: Sampler, denoiser: Denoiser) -> int:
@@ -85,7 +86,7 @@ def _overlap(sampler: Sampler, denoiser: Denoiser) -> int:
 
 
 def _frames(
-    guide: Guide, canvas: Canvas, cursor: Cursor, sampler: Sampler, eos_id: int | None, seed: int
+    guide: Guide, canvas: Canvas, cursor: Cursor, sampler: Sampler, ends: np.ndarray, seed: int
 ) -> Iterator[Frame]:
     nowhere = np.zeros(0, dtype=np.int64)
     yield canvas.frame(nowhere, nowhere)
@@ -100,18 +101,18 @@ def _frames(
             canvas.erase(taken, where + cursor.begin[taken])
         filled = at.left == np.bincount(rows, minlength=len(at.left))
         cursor.advance(filled & (sampler.remask is None))
-        if eos_id is not None:
-            ended = np.flatnonzero(_ended(canvas, at, cursor, eos_id))
-            written = canvas.end(eos_id, ended)
+        if ends.size:
+            ended = np.flatnonzero(_ended(canvas, at, cursor, ends))
+            written = canvas.end(int(ends[0]), ended)
             rows, columns = np.concatenate([rows, written[0]]), np.concatenate([columns, written[1]])
             cursor.finish(ended)
         if canvas.nfe > calls:
             yield canvas.frame(rows, columns)
 
 
-def _ended(canvas: Canvas, at: Moment, cursor: Cursor, eos_id: int) -> np.ndarray:
+def _ended(canvas: Canvas, at: Moment, cursor: Cursor, ends: np.ndarray) -> np.ndarray:
     """(B,) bool, the rows that have just filled a block and wrote the end of their text in it."""
-    return (at.left > 0) & (cursor.index == 0) & ((canvas.tokens == eos_id) & ~canvas.frozen).any(axis=1)
+    return (at.left > 0) & (cursor.index == 0) & (np.isin(canvas.tokens, ends) & ~canvas.frozen).any(axis=1)
 
 
 def _moment(canvas: Canvas, cursor: Cursor, seed: int) -> Moment:

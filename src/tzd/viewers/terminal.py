@@ -76,6 +76,7 @@ class Grid:
     def __init__(self, tokenizer: Tokenizer) -> None:
         pieces = [printable(piece, keep="") for piece in tokenizer.pieces(np.arange(tokenizer.vocab_size))]
         self.width = max(1, min(WIDEST_CELL, max(map(cell_len, pieces))))
+        pieces.append("")  # padding
         self.cells = np.array([set_cell_size(piece, self.width) for piece in pieces], dtype=object)
         self.mask = MASK if self.width == 1 else set_cell_size(MASK * (self.width - 1), self.width)
         self.unit = "characters" if self.width == 1 else "tokens"
@@ -99,7 +100,8 @@ class Grid:
         shown = min(samples, max(1, rows // (height + 1)))
         room = max(1, min(height, rows - 1))
         styles = self._styles(frame, fresh)
-        cells = np.where(frame.masked, self.mask, self.cells[np.where(frame.masked, 0, frame.tokens)])
+        padding = np.arange(length) >= frame.lengths[:, None]
+        cells = np.where(frame.masked, self.mask, self.cells[np.where(frame.masked | padding, -1, frame.tokens)])
         lines = []
         for row in range(shown):
             first = self._first_line(frame.masked[row], across, height, room)
