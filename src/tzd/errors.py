@@ -74,8 +74,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: what there is.
 
     Returns:
-        " (did you mean 'x'?)" or " (known: a, b, c)".
+        " (did you mean 'x'?)" or " (known: a, b, c)"; nothing, and at once, for a name that is known: most messages
+        are written before it is seen whether they are needed.
     """
     names = sorted(known)
+    if name in names:
+        return ""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(names)})"

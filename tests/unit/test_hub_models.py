@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tzd
+from hub_folders import bert_folder
 from hub_models import dream_folder, llada_folder, masked_folder
 from tzd.cli import main
 from tzd.errors import CheckpointError, CorpusError, MissingExtraError, TzdError, UserError
@@ -125,7 +126,7 @@ def test_pads_behind_a_text_change_nothing(model: tzd.Model) -> None:
     np.testing.assert_allclose(padded[0, :4], model.logits(tokens[:1, :4])[0], atol=rounding)
     np.testing.assert_allclose(padded[1], model.logits(tokens[1:])[0], atol=rounding)
     with pytest.raises(UserError, match="which tokens are pads, not who attends to whom"):
-        model.denoiser.forward(tokens, attention=np.ones((2, 6, 6), bool))
+        model.denoiser.forward(tokens, attention=np.tri(6, dtype=bool)[None].repeat(2, axis=0))
 
 
 def test_the_window_leaves_room_for_what_is_put_around_it(models: dict[str, tzd.Model]) -> None:
@@ -267,6 +268,44 @@ def test_a_masked_models_missing_weights_are_named(tmp_path: Path) -> None:
         tzd.load(folder)
 
 
+def test_a_masked_models_weights_that_its_configuration_has_no_place_for_are_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = masked_folder(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    pretraining = {"bert.pooler.dense.weight": torch.zeros(16, 16), "cls.seq_relationship.weight": torch.zeros(2, 16)}
+    save_file({**weights, **pretraining}, folder / "model.safetensors", metadata={"format": "pt"})
+    assert tzd.load(folder).mask_id == 4  # what filling in blanks does not need
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(CheckpointError, match=r"layers that its config.json has not: bert.encoder.layer.1.attention"):
+        tzd.load(folder)
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 32}))
+    with pytest.raises(CheckpointError, match=r"of another shape .*: bert.encoder.layer.0.intermediate.dense.bias"):
+        tzd.load(folder)
+
+
+def test_a_masked_model_with_code_of_its_own_is_called_as_one(tmp_path: Path) -> None:
+    classes = {"AutoModel": "modeling_llada.LLaDAModel", "AutoModelForMaskedLM": "modeling_llada.LLaDAModelLM"}
+    folder = llada_folder(tmp_path, auto_map=classes, model_type="new", mask_token_id=None)
+    code = (folder / "modeling_llada.py").read_text().replace('model_type = "llada"', 'model_type = "new"')
+    (folder / "modeling_llada.py").write_text(code)
+    bert_folder(folder)
+    model = tzd.load(folder, trust_remote_code=True)
+    assert (model.mask_id, model.config.before, model.config.behind, model.denoiser.seq_len) == (4, (2,), (3,), 46)
+    with torch.inference_mode():
+        expected = network(model)(input_ids=torch.tensor([[2, 9, 4, 3]])).logits[:, 1:-1]
+    np.testing.assert_array_equal(model.logits(np.array([[9, 4]])), expected)
+
+
+def test_code_of_another_repository_is_refused(tmp_path: Path) -> None:
+    folder = llada_folder(tmp_path, auto_map={"AutoModel": "some/where--modeling_llada.LLaDAModelLM"})
+    with pytest.raises(UserError, match=r"code of its own \(some/where--modeling_llada.py\)"):
+        tzd.load(folder)
+    with pytest.raises(UserError, match=r"computes with code of another repository \(some/where\)"):
+        tzd.load(folder, trust_remote_code=True)
+
+
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     folder = masked_folder(tmp_path, weights=False)
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
@@ -289,6 +328,9 @@ def test_shards_are_read_by_their_index(tmp_path: Path, folders: dict[str, Path]
     np.testing.assert_array_equal(sharded.logits(tokens), whole.logits(tokens))
     (folder / "part-1.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"does not hold part-1.safetensors"):
+        tzd.load(folder, trust_remote_code=True)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": null}')
+    with pytest.raises(CheckpointError, match=r"index.json is damaged: it names no weights"):
         tzd.load(folder, trust_remote_code=True)
 
 

@@ -157,13 +157,12 @@ def test_an_older_kind_of_folder_goes_through_the_transformers_library(
         tokenizer_of(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"{", "cannot be read"), (b"\xff", "cannot be read"), (b"[" * 100_000, "cannot be read")],
-)
-def test_a_damaged_file_is_one_line(content: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(CorpusError, match=message) as error:
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b"[]"])
+def test_a_damaged_file_is_one_line(content: bytes, name: str, tmp_path: Path) -> None:
+    qwen_folder(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=rf"{name} (cannot be read|is damaged)") as error:
         tokenizer_of(tmp_path)
     assert "\n" not in str(error.value)
 

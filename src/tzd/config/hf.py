@@ -92,7 +92,7 @@ def window(config: Config, name: str) -> int:
     Raises:
         CheckpointError: its configuration does not say.
     """
-    length = next((config[key] for key in _LENGTHS if isinstance(config.get(key), int)), None)
+    length = next((config[key] for key in _LENGTHS if type(config.get(key)) is int and config[key] > 0), None)
     if length is None:
         raise CheckpointError(f"{name}: config.json says none of {', '.join(_LENGTHS)}: how long a text it takes")
     if config.get("model_type") in _OFFSET_POSITIONS:

@@ -71,12 +71,8 @@ def settings(said: Mapping[str, Any], block_size: int, where: str) -> dict[str, 
     Raises:
         ConfigError: there is a field that LitGPT has not, or one that makes it a model which cannot be had here.
     """
-    defaults = {f.name: f.default for f in fields(cast(Any, _library().Config)) if f.default is not MISSING}
-    for key in said:
-        require(
-            key in defaults or key == "hf_config", f"{where} says {key}, which LitGPT has not{_near(key, defaults)}"
-        )
-    every = {**defaults, **said}
+    defaults = _defaults()
+    every = complete(said, where)
     window = sliding_window(every)
     require(
         window is None or block_size <= window,
@@ -103,12 +99,17 @@ def complete(said: Mapping[str, Any], where: str) -> dict[str, Any]:
         ConfigError: there is one that LitGPT has not.
         MissingExtraError: LitGPT is not installed.
     """
-    defaults = {f.name: f.default for f in fields(cast(Any, _library().Config)) if f.default is not MISSING}
+    defaults = _defaults()
     for key in said:
         require(
             key in defaults or key == "hf_config", f"{where} says {key}, which LitGPT has not{_near(key, defaults)}"
         )
     return {**defaults, **said}
+
+
+def _defaults() -> dict[str, Any]:
+    """LitGPT's fields, and what they are unless they are told."""
+    return {f.name: f.default for f in fields(cast(Any, _library().Config)) if f.default is not MISSING}
 
 
 def overridden(name: str | None, changes: Mapping[str, Any], block_size: int) -> dict[str, Any]:

@@ -47,9 +47,7 @@ def special_tokens(folder: Path) -> dict[str, str]:
     """What a folder's JSON says of special tokens: "mask_id", "eos_id" and "pad_id", as far as there are any."""
     said: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the latter is the newer
-        if (folder / name).is_file():
-            data = json.loads((folder / name).read_bytes())
-            said |= data if isinstance(data, dict) else {}
+        said |= _json(folder / name)
     found = {}
     for name, key in {**_SPECIAL, "pad_id": "pad_token"}.items():
         token = said.get(key)
@@ -57,6 +55,17 @@ def special_tokens(folder: Path) -> dict[str, str]:
         if isinstance(token, str):
             found[name] = token
     return found
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing if there is none."""
+    try:
+        said = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorpusError(f"{file} cannot be read: {error}; get the file again") from error
+    if not isinstance(said, dict):
+        raise CorpusError(f"{file} is damaged: it is no JSON object; get the file again")
+    return said
 
 
 def _converted(folder: Path) -> bytes:
@@ -67,8 +76,7 @@ def _converted(folder: Path) -> bytes:
         import transformers
     except ImportError as error:
         raise MissingExtraError(f"a tokenizer without {FILE} ({folder})", "hf") from error
-    config = folder / "tokenizer_config.json"
-    named = json.loads(config.read_bytes()).get("tokenizer_class") if config.is_file() else None
+    named = _json(folder / "tokenizer_config.json").get("tokenizer_class")
     cls = getattr(transformers, _STAND_INS.get(str(named), "AutoTokenizer"))
     try:
         with quietly():

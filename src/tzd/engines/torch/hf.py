@@ -133,7 +133,8 @@ def load_hub_model(
     folder = repository(place, revision=revision, files=_WANTED)
     files = weight_files(folder)
     tokenizer = read_folder(folder) if any((folder / file).is_file() for file in (FILES[0], *OLDER_FILES)) else None
-    config = _describe(name, described, tokenizer, framed=own is None, mask_id=mask_id, shift=shift)
+    framed = own is None or own == dict(described["auto_map"]).get("AutoModelForMaskedLM")
+    config = _describe(name, described, tokenizer, framed=framed, mask_id=mask_id, shift=shift)
     if own is None:
         network = library_network(name, folder)
     else:

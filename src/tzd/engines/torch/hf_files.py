@@ -8,6 +8,7 @@ code too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,8 @@ from tzd.checkpoint.read import mismatch, read_object
 from tzd.errors import CheckpointError, TzdError, UserError
 from tzd.hub import quietly
 
-_CLASSES = ("AutoModel", "AutoModelForMaskedLM", "AutoModelForCausalLM")  # of a model's own code, in this order
+_CLASSES = ("AutoModelForMaskedLM", "AutoModel", "AutoModelForCausalLM")  # of a model's own code, in this order
+_LAYER = re.compile(r"\.\d+\.")
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -39,7 +41,10 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that hold a model's weights; CheckpointError if one of them is missing, or there is only a pickle."""
     names = [_WEIGHTS]
     if (folder / _INDEX).is_file():
-        names = sorted(set(map(str, dict(read_object(folder / _INDEX).get("weight_map", {})).values())))
+        said = read_object(folder / _INDEX).get("weight_map")
+        if not isinstance(said, dict) or not said:
+            raise CheckpointError(f"{folder / _INDEX} is damaged: it names no weights; get the file again")
+        names = sorted(set(map(str, said.values())))
     files = [folder / name for name in names if is_plain_name(name)]
     if missing := [file.name for file in files if not file.is_file()]:
         raise CheckpointError(
@@ -68,14 +73,26 @@ def library_network(name: str, folder: Path) -> nn.Module:
             )
         with quietly():
             network, said = transformers.AutoModelForMaskedLM.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **{dtype: "auto"}
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # an error all the same, below, that names them
+                **{dtype: "auto"},
             )
     except TzdError:
         raise
     except Exception as error:  # the library raises OSError, ValueError, RuntimeError and more for what it cannot read
         raise CheckpointError(f"the transformers library cannot load {name}: {first_line(error)}") from error
+    if other := sorted(key for key, *_ in said["mismatched_keys"]):
+        raise CheckpointError(f"{name} has weights of another shape than its config.json says: {', '.join(other[:3])}")
     if missing := sorted(said["missing_keys"]):
         raise CheckpointError(f"{name} lacks weights of its {type(network).__name__}: {', '.join(missing[:3])}")
+    if foreign := sorted(key for key in said["unexpected_keys"] if _LAYER.search(key)):  # others are other heads'
+        raise CheckpointError(
+            f"{name} holds weights of layers that its config.json has not: {', '.join(foreign[:3])}; take both from"
+            " one place"
+        )
     return network
 
 
@@ -90,9 +107,15 @@ def own_network(name: str, folder: Path, own: str, described: Mapping[str, Any],
         files: what `weight_files` said.
 
     Raises:
+        UserError: the code lies in another repository, of which nobody has said a revision.
         CheckpointError: weights are missing, unexpected, of another shape or damaged.
         TzdError: the code fails.
     """
+    if "--" in own:
+        raise UserError(
+            f"{name} computes with code of another repository ({own.partition('--')[0]}): copy it into a folder with"
+            " the model's files, and leave that name out of its config.json"
+        )
     from safetensors.torch import load_file
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
