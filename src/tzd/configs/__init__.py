@@ -34,6 +34,7 @@ from tzd.mapping import to_mapping
 from tzd.sampling import descriptions, sampler, settings_of
 
 GROUPS = ("model", "data", "tokenizer", "objective", "training", "engine", "logger")
+NAMING = ("config_name", "pretrained_model_name", "checkpoint_dir")  # of model: what says an architecture as a whole
 LOCAL = Path("configs")  # searched first, where the working directory has it
 
 
@@ -132,30 +133,37 @@ def _compose(overrides: Sequence[str], config_name: str) -> tuple[DictConfig, Di
 
 
 def _checked(config: DictConfig, hydra: DictConfig) -> RunConfig:
-    preset = hydra.runtime.choices.get("model")
     values = typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-    if preset is not None:
-        values["model"] = _without_foreign(values.get("model"), preset)
+    values["model"] = _without_foreign(values.get("model"), hydra)
     run = run_config(values)
     settings = dict(run.sampler)
     sampler(settings.pop("name", None), **settings)  # says now what it would say at the first validation
     return run
 
 
-def _without_foreign(model: Any, preset: str) -> Any:
-    """The group `model` without what its preset says for another model type than the one that was then chosen.
+def _without_foreign(model: Any, hydra: DictConfig) -> Any:
+    """The group `model` without what its preset says of an architecture that is not the chosen one.
 
-    So `model.model_type` alone switches the architecture. What was set beside the preset stays, and is refused if the
-    model type has no such setting.
+    So `model.model_type` alone switches the architecture, and where LitGPT's registry or given weights say the
+    architecture, the shape of another model type's preset is left out too. What was set beside the preset stays, and
+    is refused if the model type has no such setting.
     """
+    preset = hydra.runtime.choices.get("model")
     chosen = model.get("model_type") if isinstance(model, dict) else None
-    ours = hydra_compose(f"model/{preset}").model
-    if chosen not in MODEL_CONFIGS or chosen == ours.get("model_type"):
+    if preset is None or chosen not in MODEL_CONFIGS:
         return model
-    ours = OmegaConf.to_container(ours, resolve=False)
     has = {name: {field.name for field in fields(typing.cast(Any, cls))} for name, cls in MODEL_CONFIGS.items()}
-    has["litgpt"] |= {"config_name", "litgpt", "pretrained_model_name", "checkpoint_dir"}
-    foreign = set().union(*has.values()) - has[chosen]
+    has["litgpt"] |= {*NAMING, "litgpt"}
+    named = chosen == "litgpt" and any(model.get(key) for key in NAMING)
+    kept = {"block_size", *NAMING} if named else has[chosen]
+    beside = {override.partition("=")[0].lstrip("+").removeprefix("model.") for override in hydra.overrides.task}
+    unset = to_mapping(RunConfig().model)
+    foreign = {key for key in set().union(*has.values()) - kept - beside if model.get(key) != unset.get(key)}
+    if not foreign:  # as nearly always; composing once more takes as long again
+        return model
+    ours = OmegaConf.to_container(hydra_compose(f"model/{preset}").model, resolve=False)
+    if chosen == ours.get("model_type"):
+        return model
     return {key: value for key, value in model.items() if key not in foreign or value != ours.get(key)}
 
 
@@ -181,7 +189,11 @@ def _composer(folders: Sequence[Path]) -> Iterator[None]:
 def _register() -> None:
     """Generates each group's `base`, the samplers, SMDM's sizes, and the settings that belong to no group."""
     arithmetic.register()
+    if _SearchPath not in Plugins.instance().discover(SearchPathPlugin):
+        Plugins.instance().register(_SearchPath)
     store = ConfigStore.instance()
+    if "base.yaml" in store.repo:
+        return
     defaults = to_mapping(RunConfig())
     defaults["model"]["block_size"] = "${data.block_size}"  # one key sets both
     for group in GROUPS:
@@ -193,5 +205,3 @@ def _register() -> None:
     for name, size in SIZES.items():
         node = {"defaults": ["base", "_self_"], "name": name, "model_type": "smdm", **to_mapping(size)}
         store.store(group="model", name=name, node=node)
-    if _SearchPath not in Plugins.instance().discover(SearchPathPlugin):
-        Plugins.instance().register(_SearchPath)
