@@ -116,6 +116,22 @@ def test_noise_has_the_bounds_mean_and_masks_within_blocks_alone(block_len: int)
         assert masked[:, 3:].all()
 
 
+@pytest.mark.parametrize("sampling", ["independent", "jittered", "systematic"])
+def test_every_block_of_a_small_batch_sees_every_number_of_masks_as_often(sampling: str) -> None:
+    objective = Objective(ObjectiveSettings(name="block", block_len=4, time_sampling=sampling))
+    tokens, maskable = np.zeros((1, LENGTH), dtype=np.int64), np.ones((1, LENGTH), dtype=bool)
+    counts = np.array(
+        [
+            (objective.noise(tokens, maskable, mask_id=11, seed=1, step=step).x_t[0, :LENGTH] == 11)
+            .reshape(3, 4)
+            .sum(1)
+            for step in range(800)
+        ]
+    )
+    for block in counts.T:
+        assert np.bincount(block, minlength=5).tolist() == pytest.approx([0, 200, 200, 200, 200], abs=5 * np.sqrt(150))
+
+
 def test_every_number_of_masks_is_as_likely_in_a_block() -> None:
     time = (np.arange(12_000) + 0.5) / 12_000
     masked, weight = mask_blocks(np.ones((4000, 12), bool), 4, time, np.random.default_rng(8).random((4000, 12)))

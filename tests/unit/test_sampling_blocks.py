@@ -113,3 +113,9 @@ def test_a_shorter_row_has_the_blocks_that_it_has_alone():
             mine, others = (getattr(p, name)[r, : alone.length[0]] for p, r in ((together, row), (alone, 0)))
             assert np.minimum(mine, length).tolist() == others.tolist()  # a block may reach into the padding
         assert together.length[row] == alone.length[0]
+
+
+def test_a_denoisers_own_blocks_have_a_step_each_and_a_window_of_few_no_more_for_it():
+    plan = make_plan(canvas(12), np.array([12]), 8, 6, 2, 2, own_blocks=True)
+    assert blocks(plan)[:4] == [(0, 0, 2, 2, 1), (0, 2, 4, 2, 1), (0, 4, 6, 2, 1), (0, 6, 8, 2, 1)]
+    assert blocks(plan)[4:] == [(2, 8, 10, 2, 2), (4, 10, 12, 2, 2)]

@@ -11,7 +11,7 @@ from tzd.arrays import NumpyArrays
 from tzd.sampling import Sampler, sampler
 from tzd.sampling.blocks import shares
 from tzd.sampling.draw import Candidates
-from tzd.sampling.keep import COUNTS, Seen, best, chosen
+from tzd.sampling.keep import COUNTS, Seen, best, by_path, chosen
 from tzd.sampling.moment import Moment
 from tzd.sampling.remask import remasked
 from tzd.sampling.scores import noise, score
@@ -295,3 +295,10 @@ def test_remdm_conf_takes_back_what_was_written_with_little_confidence():
     at = replace(moment(blank, index=4, steps=8), confidence=confidence)
     share = np.exp(-confidence[0]) / np.exp(-confidence[0]).sum()
     assert remasked(at, rules).mean(axis=0) == pytest.approx(0.75 * share, abs=0.004)
+
+
+def test_p2_that_counts_written_tokens_for_nothing_takes_none_back_for_a_certain_one_either():
+    rules, blank = sampler("p2", eta=0.0), np.array([[True, True, True, False]])
+    certain = replace(seen(binary(np.ones((1, 4))), np.ones((1, 4), bool), rules), asked=np.ones((1, 4), bool))
+    at = moment(blank, blanks=4, index=1, steps=4)
+    assert by_path(certain, at, rules).tolist() == [[True, False, False, True]]

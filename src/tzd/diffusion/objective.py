@@ -31,7 +31,7 @@ from tzd.diffusion.blocks import doubled_layout, mask_blocks
 from tzd.diffusion.masking import TIME_SAMPLINGS, draw_times, mask_by_count, mask_by_probability
 from tzd.diffusion.schedule import Schedule, schedule, weight_by_count
 from tzd.errors import ConfigError, nearest
-from tzd.randomness import uniforms
+from tzd.randomness import permutation, uniforms
 
 # The head runs on masked tokens only from this size of the vocabulary on (measured: docs/log.md); below, picking
 # them costs what it saves. Their number is rounded up to so many-th parts of the batch, that shapes are few.
@@ -224,6 +224,7 @@ class Objective:
         rows, width = tokens.shape
         blocks = -(-width // self.block_len)
         time = draw_times(self.settings.time_sampling, uniforms(seed, f"{stream}-time", step, rows, blocks).ravel())
+        time = time[permutation(seed, f"{stream}-stratum", step, len(time))]  # or a block would have strata of its own
         u = uniforms(seed, f"{stream}-position", step, rows, width)
         masked, weight = mask_blocks(maskable, self.block_len, time, u)
         weight = weight / np.maximum(maskable.sum(axis=1, keepdims=True), 1) / rows

@@ -100,16 +100,15 @@ def _plan_row(
         size = block_len or width
         origin = begin if own_blocks else inside[0]
         blocks, blanks = np.unique((inside - origin) // size, return_counts=True)
-        if steps is not None and own_blocks:
-            steps = max(steps, len(blocks))
-        if steps is not None and steps < len(blocks):
+        here = max(steps, len(blocks)) if steps is not None and own_blocks else steps
+        if here is not None and here < len(blocks):
             raise ConfigError(
-                f"steps={steps} cannot fill {len(blocks)} blocks of block_len={block_len}: "
+                f"steps={here} cannot fill {len(blocks)} blocks of block_len={block_len}: "
                 f"ask for steps={len(blocks)} at least, or longer blocks"
             )
         starts = origin + blocks * size
         stops = np.minimum(starts + size, end)
-        budget = blanks if steps is None else shares(steps, len(blocks), np.arange(len(blocks)))
+        budget = blanks if here is None else shares(here, len(blocks), np.arange(len(blocks)))
         plan += [(begin, *block) for block in zip(starts, stops, blanks, budget, strict=True)]
     return plan
 

@@ -212,7 +212,8 @@ def by_path(seen: Seen, at: Moment, sampler: Sampler) -> np.ndarray:
     """
     _, alpha_s = alphas(at, sampler)
     visible = at.blanks - np.floor(at.blanks * (1 - alpha_s) + 1e-9).astype(np.int64)
-    scores = np.where(at.written, eta(sampler) * seen.scores, seen.scores)
+    weighed = eta(sampler) * seen.scores if eta(sampler) else np.inf  # 0, and no blank is so sure as to tie with it
+    scores = np.where(at.written, weighed, seen.scores)
     return best(scores, np.where(at.last, at.blanks, visible), seen.asked)
 
 
