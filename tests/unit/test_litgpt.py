@@ -235,6 +235,21 @@ def test_names_of_litgpt_and_of_the_hub_are_known_and_what_is_set_beside_them_co
     assert compose(["model=litgpt"]).model.architecture(11) == LitgptConfig(vocab_size=11)
 
 
+@pytest.mark.parametrize("preset", ["diffusion", "Diff_LLaMA_6M"])
+def test_a_named_architecture_owes_nothing_to_another_types_preset_and_all_to_what_is_set_beside(preset: str) -> None:
+    named = [f"model={preset}", "model.model_type=litgpt", "model.config_name=pythia-14m"]
+    own = ["model=litgpt", "model.config_name=pythia-14m"]
+    same = [f"model.n_layer={compose([f'model={preset}']).model.n_layer}", 'model.n_embd="${calc:32*4}"']
+    for beside in ([], same):
+        expected = compose([*own, *beside]).model.architecture(65)
+        assert compose([*named, *beside]).model.architecture(65) == expected
+    wider = 'model.intermediate_size="${calc:${model.n_embd}*3}"'
+    model = compose([f"model={preset}", "model.model_type=litgpt", wider]).model
+    assert model.intermediate_size == 3 * model.n_embd
+    given = compose([f"model={preset}", "model.model_type=litgpt", "model.checkpoint_dir=x", *same]).model
+    assert (given.n_layer, given.n_head, given.intermediate_size) == (int(same[0].partition("=")[2]), None, None)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
