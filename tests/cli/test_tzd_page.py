@@ -21,6 +21,7 @@ CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 SHORT = [
     *("training.max_steps=1", "training.val_windows=1", "training.val_draws=1", "training.test=false"),
     *("training.val_generation_freq=0", "data.batch_size=2", "data.block_size=32", "training.compile=false"),
+    "model.n_layer=1",
 ]
 COMMANDS = [words for code in re.findall(r"`([^`\n]+)`", PAGE) if (words := shlex.split(code))[0] in ("python", "bash")]
 LINES = [
@@ -65,10 +66,10 @@ def test_every_command_of_tzds_page_composes_as_written(words: list[str], monkey
     [
         ["python", "train.py", "model.n_layer=6", "model.n_embd=256", "training.epochs=50"],
         ["bash", "train_diffusion.sh"],
-        ["python", "train.py", "model=tiny_cpu", "model.model_type=smdm"],
-        ["python", "train.py", "model=tiny_cpu", "model.model_type=litgpt"],
-        ["python", "train.py", "experiment=tzd", "model=tiny_cpu", "tokenizer.pretrained_model_name_or_path=."],
-        ["python", "train.py", "--config-name", "smdm", "model.n_layer=1"],
+        ["python", "train.py", "model.model_type=smdm"],
+        ["python", "train.py", "model.model_type=litgpt"],
+        ["python", "train.py", "experiment=tzd", "tokenizer.pretrained_model_name_or_path=."],
+        ["python", "train.py", "--config-name", "smdm"],
     ],
     ids=shlex.join,
 )
