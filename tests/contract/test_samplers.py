@@ -422,6 +422,15 @@ def test_a_row_that_has_ended_is_filled_up_without_another_pass():
         stream(denoiser, tokens, sampler=rules, eos_id=11)
 
 
+def test_a_row_ends_also_where_a_blocks_last_step_had_nothing_to_write():
+    def logits(tokens):
+        return np.broadcast_to(9.0 * (np.arange(V) == 7), (*tokens.shape, V))
+
+    rules = Sampler(count="fixed", k=4, remask="remdm-cap", eta=0.0, steps=8, block_len=4)
+    *_, last = stream(FunctionDenoiser(logits, V, 16), np.full((1, 16), MASK), sampler=rules, eos_id=7, seed=1)
+    assert last.nfe == 1 and not last.masked.any()  # the block's other step makes no pass
+
+
 def test_a_mask_id_inside_the_head_is_never_written():
     denoiser = FunctionDenoiser(
         lambda x: np.where(np.arange(4) == 2, 9.0, 0.0) * np.ones((*x.shape, 1)), 4, 8, mask_id=2

@@ -137,13 +137,18 @@ class Cursor:
         """(B,) bool, the rows that are not finished."""
         return self._at < self._plan.length
 
-    def advance(self, full: np.ndarray) -> None:
-        """Counts a step; rows whose block is `full` (B,) bool, or out of steps, go to the next one."""
+    def advance(self, full: np.ndarray) -> np.ndarray:
+        """Counts a step; rows whose block is `full` (B,) bool, or out of steps, go to the next one.
+
+        Returns:
+            (N,) int, the rows that have left a block.
+        """
         active = self.active
         self.index += active
         moved = np.flatnonzero(active & (full | (self.index >= self.steps)))
         self._at[moved] += 1
         self._enter(moved)
+        return moved
 
     def finish(self, rows: np.ndarray) -> None:
         """Ends `rows` (N,) wherever they stand."""

@@ -193,7 +193,8 @@ def chosen(seen: Seen, count: np.ndarray | None, at: Moment, sampler: Sampler) -
     """
     if count is not None:
         return best(seen.scores, count, seen.asked)
-    rest = np.where(at.last, at.left, 0)  # nothing may be left when the steps are over
+    # where there is a budget, nothing may be left when it is spent
+    rest = 0 if sampler.budget is None else np.where(at.last, at.left, 0)
     if sampler.count in SCORE_COUNTS:
         return best(seen.scores, np.maximum(SCORE_COUNTS[sampler.count](seen, at, sampler), rest), seen.asked)
     ready, others = READY[sampler.count](seen, at, sampler)

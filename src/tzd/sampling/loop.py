@@ -100,19 +100,19 @@ def _frames(
             taken, where = np.nonzero(erased)
             canvas.erase(taken, where + cursor.begin[taken])
         filled = at.left == np.bincount(rows, minlength=len(at.left))
-        cursor.advance(filled & (sampler.remask is None))
+        moved = cursor.advance(filled & (sampler.remask is None))
         if ends.size:
-            ended = np.flatnonzero(_ended(canvas, at, cursor, ends))
+            ended = moved[_has_ended(canvas, ends)[moved]]
             written = canvas.end(int(ends[0]), ended)
             rows, columns = np.concatenate([rows, written[0]]), np.concatenate([columns, written[1]])
             cursor.finish(ended)
-        if canvas.nfe > calls:
+        if canvas.nfe > calls or rows.size:
             yield canvas.frame(rows, columns)
 
 
-def _ended(canvas: Canvas, at: Moment, cursor: Cursor, ends: np.ndarray) -> np.ndarray:
-    """(B,) bool, the rows that have just filled a block and wrote the end of their text in it."""
-    return (at.left > 0) & (cursor.index == 0) & (np.isin(canvas.tokens, ends) & ~canvas.frozen).any(axis=1)
+def _has_ended(canvas: Canvas, ends: np.ndarray) -> np.ndarray:
+    """(B,) bool, the rows in which the end of a text is written."""
+    return (np.isin(canvas.tokens, ends) & ~(canvas.frozen | canvas.masked)).any(axis=1)
 
 
 def _moment(canvas: Canvas, cursor: Cursor, seed: int) -> Moment:
