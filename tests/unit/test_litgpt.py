@@ -20,9 +20,10 @@ import runs
 import tzd
 from promises import assert_promises_kept
 from tzd.checkpoint.litgpt import EMBEDDING
-from tzd.config import LitgptConfig, ModelSettings
+from tzd.config import LitgptConfig, ModelSettings, TokenizerSettings
 from tzd.config import litgpt_library as library
 from tzd.configs import compose
+from tzd.corpus import Corpus
 from tzd.corpus.tokenizers.bpe import KIND as BPE
 from tzd.diffusion.denoiser import Denoiser
 from tzd.engines import engine_module
@@ -346,13 +347,9 @@ def test_a_run_resumes_and_its_checkpoint_samples_and_is_scored(tmp_path: Path) 
 QWEN = {"n_layer": 2, "n_head": 4, "n_query_groups": 2, "n_embd": 16, "intermediate_size": 24, "block_size": 64}
 
 
-@pytest.fixture
-def tokenizer(tmp_path: Path) -> Any:
-    from tzd.corpus import open_corpus
-
-    (tmp_path / "text.txt").write_text(runs.TEXT)
-    corpus = open_corpus("text", path=str(tmp_path / "text.txt"), data_dir=None, progress=False)
-    return BPE.make(compose(["tokenizer=bpe", "tokenizer.vocab_size=270"]).tokenizer, corpus)
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return BPE.make(TokenizerSettings("bpe", vocab_size=270), Corpus.from_text("text", runs.TEXT))
 
 
 @pytest.fixture
@@ -478,6 +475,7 @@ def test_an_autoregressive_model_becomes_a_diffusion_model(
     small = {**known["Qwen2.5-0.5B"], **QWEN, "name": "Qwen2.5-tiny", "vocab_size": 260, "padded_vocab_size": 304}
     monkeypatch.setitem(known, "Qwen2.5-tiny", small)
     monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(runs.TEXT)
     folder = Path("checkpoints/Qwen/Qwen2.5-tiny")
     shape = {"vocab_size": 304, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
