@@ -178,7 +178,7 @@ def test_a_long_document_has_the_tokens_of_its_whole_and_counts_as_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents_module, "PIECE", 100)
-    monkeypatch.setattr("tzd.corpus.shard_writer.LONG", 1000)
+    monkeypatch.setattr(documents_module, "LONG", 1000)
     corpus = built(tmp_path, [LONG], "bpe")
     parts = [whole(corpus.tokens(split)) for split in SPLITS]
     np.testing.assert_array_equal(np.concatenate(parts), corpus.tokenizer.encode(LONG + "\n"))
@@ -196,6 +196,21 @@ def test_a_tokenizer_is_trained_on_nothing_that_is_held_out(tmp_path: Path, monk
     sample = list(documents.training_texts())
     assert 500 <= sum(map(len, sample)) < 600
     assert given.index(sample[-1]) > 0.8 * len(given) and set(sample) < set(given)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[50, 50, 50], [400, 4, 4, 4], [4, 4, 4, 400], [90, 90, 90, 90, 90], [1] * 90 + [90] * 3, [9, 9, 5000]]
+)
+def test_a_tokenizer_is_trained_on_no_document_that_another_split_has(
+    sizes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents_module, "PIECE", 100)
+    monkeypatch.setattr(documents_module, "LONG", 1000)
+    corpus = built(tmp_path, [chr(ord("a") + i % 26) * n for i, n in enumerate(sizes)], validation=0.2, test=0.2)
+    documents = Documents((tmp_path / "a.jsonl",), held_out=0.4)
+    train = split_texts(corpus)["train"].replace("\n", "")
+    given = "".join(documents.training_texts())
+    assert given and train.startswith(given)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.data())
@@ -294,6 +309,7 @@ def test_other_bad_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         assert "is no file but a pipe" in message_of(CorpusError, [str(tmp_path / "pipe")], out, byte)
+    assert "cannot hold \\r" in message_of(ConfigError, [source], out, byte, separator="\r\n")
     assert "must be positive" in message_of(ConfigError, [source], out, byte, validation=0.0)
     assert "below 1 together" in message_of(ConfigError, [source], out, byte, validation=0.5, test=0.5)
     assert "a shard takes at least 1" in message_of(ConfigError, [source], out, byte, shard_tokens=0)

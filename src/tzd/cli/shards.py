@@ -66,7 +66,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
             args.out,
             TokenizerSettings(args.tokenizer, args.vocab_size, args.pretrained),
             column=args.column,
-            separator=args.separator and args.separator.replace("\\n", "\n").replace("\\t", "\t"),
+            separator=args.separator and args.separator.replace("\\r", "\r").replace("\\n", "\n").replace("\\t", "\t"),
             shard_tokens=args.shard_tokens,
             validation=args.validation,
             test=args.test,

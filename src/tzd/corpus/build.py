@@ -69,6 +69,9 @@ def build_shards(
     require(shard_tokens >= 1, f"a shard takes at least 1 token, not {shard_tokens} (--shard-tokens)")
     require(workers >= 0, f"there cannot be {workers} workers (--workers)")
     require(separator != "", "an empty separator separates nothing; without --separator a file is a document")
+    require(
+        "\r" not in (separator or ""), "every line of a text is read with \\n at its end: --separator cannot hold \\r"
+    )
     documents = Documents(find_documents(sources), column, separator, validation + test, progress)
     with _under_construction(folder) as part:
         made = make_tokenizer(tokenizer, documents)

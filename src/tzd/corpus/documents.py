@@ -27,6 +27,7 @@ SUFFIXES = (".txt", ".md", ".jsonl", ".parquet", *(a + b for a in (".txt", ".jso
 PIECE = 1 << 18  # characters; the tokenizers library keeps some 600 bytes for each token of a text
 BLOCK = 1 << 20  # bytes that are read at once
 LONGEST_LINE = 32 << 20  # bytes of a line of JSONL, which is parsed in one go
+LONG = 1 << 22  # characters after which the next part of a document counts as another document
 SAMPLE = 32 << 20  # characters that a tokenizer is trained on
 
 Advance = Callable[[int], Any]
@@ -97,17 +98,22 @@ class Documents:
         return set(map(chr, np.flatnonzero(seen)))
 
     def training_texts(self) -> Iterator[str]:
-        """See `Texts.training_texts`: `SAMPLE` characters at most, spread evenly over what is not held out."""
-        total = sum(len(piece.text) for piece in self.pieces("counting characters"))
-        end = int((1 - self.held_out) * total)
+        """See `Texts.training_texts`: `SAMPLE` characters at most, spread evenly over what is not held out.
+
+        That ends with the last document which ends within its share, or the first; two are behind it at least.
+        """
+        total = before_last = before_two = 0
+        for _, size in _whole(self.pieces("counting characters")):
+            before_last, before_two, total = total, before_last, total + size
+        end = min(int((1 - self.held_out) * total), before_two)
         share, read, given = min(1.0, SAMPLE / max(1, end)), 0, 0
-        for piece in self.pieces("training the tokenizer"):
-            read += len(piece.text)
-            if read > end:
+        for texts, size in _whole(self.pieces("training the tokenizer")):
+            if read and read + size > end:
                 return
-            if given < share * read:
-                given += len(piece.text)
-                yield piece.text
+            read += size
+            for text in texts if given < share * read else ():
+                given += len(text)
+                yield text
 
 
 def find_documents(items: Iterable[str], lookup: Lookup | None = None) -> tuple[Path, ...]:
@@ -135,6 +141,18 @@ def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
             batch, characters = [], 0
     if batch:
         yield batch
+
+
+def _whole(pieces: Iterable[Piece]) -> Iterator[tuple[list[str], int]]:
+    """Each document's pieces, and its characters with a line break at its end; a long one counts as several."""
+    texts: list[str] = []
+    size = 0
+    for piece in pieces:
+        texts.append(piece.text)
+        size += len(piece.text) + (piece.ends and not piece.text.endswith("\n"))
+        if piece.ends or size >= LONG:
+            yield texts, size
+            texts, size = [], 0
 
 
 def _of_text(path: Path, separator: str | None, advance: Advance) -> Iterator[Piece]:

@@ -9,10 +9,9 @@ from typing import IO
 
 import numpy as np
 
+from tzd.corpus import documents
 from tzd.corpus.packing import Packed
 from tzd.corpus.shards import DOCUMENTS, Shard, shard_name
-
-LONG = 1 << 22  # characters after which the next part of a document counts as another document
 
 
 class HashedFile:
@@ -97,7 +96,7 @@ class ShardWriter:
         for piece in np.flatnonzero(~ends):  # few: a piece that goes on is a large one
             before = np.flatnonzero(ends[:piece])
             last = characters[before[-1]] if len(before) else self._ended[1]
-            ends[piece] = characters[piece] - last >= LONG
+            ends[piece] = characters[piece] - last >= documents.LONG
         return ends
 
     def _write(self, tokens: np.ndarray) -> None:
