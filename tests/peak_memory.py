@@ -1,10 +1,11 @@
-"""Peak memory of training steps of a model, in a process of its own: prints measured and predicted bytes.
+"""Peak memory of training steps of models, in a process of its own for each: prints measured and predicted bytes.
 
-python tests/peak_memory.py WIDTH LAYERS PRECISION VOCAB BATCH LENGTH MODEL_TYPE OPTIMIZER
+python tests/peak_memory.py "WIDTH LAYERS PRECISION VOCAB BATCH LENGTH MODEL_TYPE OPTIMIZER" ...
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -59,9 +60,21 @@ def settings(arguments: list[str]) -> tuple[dict[str, object], int]:
     }, int(vocab)
 
 
-if __name__ == "__main__":
-    small, _ = settings(["64", "1", sys.argv[3], "16", "1", "16", *sys.argv[7:]])
+def measure(size: str) -> None:
+    """Prints a line."""
+    arguments = size.split()
+    small, _ = settings(["64", "1", arguments[2], "16", "1", "16", *arguments[6:]])
     steps(small, 16, 2)  # what the library itself takes
     before = peak()
-    predicted = steps(*settings(sys.argv[1:]), 3)
-    print(peak() - before, round(predicted))
+    predicted = steps(*settings(arguments), 3)
+    print(peak() - before, round(predicted), flush=True)
+
+
+if __name__ == "__main__":
+    for size in sys.argv[1:]:
+        child = os.fork()  # begins with what this process holds, and importing takes longest
+        if not child:
+            measure(size)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            sys.exit(f"{size}: failed")

@@ -177,10 +177,18 @@ def test_a_model_type_that_the_engine_lacks_is_named() -> None:
 
 
 @pytest.mark.parametrize("length", [8, 600])
-def test_attention_in_bfloat16_is_that_in_float32_within_its_rounding(length: int) -> None:
+def test_attention_in_bfloat16_and_its_gradients_are_those_in_float32_within_its_rounding(length: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, 3, length, 16, generator=generator) for _ in range(3))
-    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    ours = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), None)
-    assert ours.dtype == torch.bfloat16
-    assert (ours - exact).norm() < 0.015 * exact.norm()
+    *inputs, slope = torch.randn(4, 2, 3, length, 16, generator=generator)
+    results = []
+    for dtype, attention in (
+        (torch.bfloat16, attend),
+        (torch.float32, torch.nn.functional.scaled_dot_product_attention),
+    ):
+        leaves = [x.to(dtype, copy=True).requires_grad_() for x in inputs]
+        mixed = attention(*leaves, None)
+        mixed.backward(slope.to(dtype))
+        assert mixed.dtype == dtype
+        results.append([mixed, *(x.grad for x in leaves)])
+    for ours, exact in zip(*results, strict=True):
+        assert (ours - exact).norm() < 0.015 * exact.norm()
