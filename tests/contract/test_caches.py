@@ -55,6 +55,7 @@ RULES = {
     "adaptive": Sampler(order="confidence", count="threshold", confidence_threshold=0.12),
     "guided": Sampler(order="entropy", count="quota", steps=9, cfg_scale=1.5),
     "remasking": Sampler(remask="remdm-rescale", eta=0.5, steps=12),
+    "ranking": sampler("p2", eta=2.0, steps=12),
 }
 
 
@@ -74,7 +75,7 @@ def test_the_exact_cache_of_block_diffusion_changes_nothing(
         runs.append((frames, spy))
     (plain, uncached), (kept, cached) = runs
     assert [f.tokens.tolist() for f in plain] == [f.tokens.tolist() for f in kept]
-    assert [f.nfe for f in plain] == [f.nfe for f in kept]
+    assert [f.nfe for f in plain] == [f.nfe for f in kept] and not kept[-1].masked.any()
     assert len(uncached.logits) == len(cached.logits)
     for ours, theirs in zip(cached.logits, uncached.logits, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)

@@ -119,3 +119,8 @@ def test_a_denoisers_own_blocks_have_a_step_each_and_a_window_of_few_no_more_for
     plan = make_plan(canvas(12), np.array([12]), 8, 6, 2, 2, own_blocks=True)
     assert blocks(plan)[:4] == [(0, 0, 2, 2, 1), (0, 2, 4, 2, 1), (0, 4, 6, 2, 1), (0, 6, 8, 2, 1)]
     assert blocks(plan)[4:] == [(2, 8, 10, 2, 2), (4, 10, 12, 2, 2)]
+
+
+def test_blocks_of_a_later_window_leave_what_an_earlier_one_has_written():
+    plan = make_plan(canvas(14), np.array([14]), 10, 5, 4, None, own_blocks=True)
+    assert blocks(plan) == [(0, 0, 4, 4, 4), (0, 4, 8, 4, 4), (0, 8, 10, 2, 2), (4, 10, 12, 2, 2), (4, 12, 14, 2, 2)]

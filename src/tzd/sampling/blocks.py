@@ -106,8 +106,8 @@ def _plan_row(
                 f"steps={here} cannot fill {len(blocks)} blocks of block_len={block_len}: "
                 f"ask for steps={len(blocks)} at least, or longer blocks"
             )
-        starts = origin + blocks * size
-        stops = np.minimum(starts + size, end)
+        starts, stops = origin + blocks * size, np.minimum(origin + (blocks + 1) * size, end)
+        starts = np.maximum(starts, inside[0])  # what an earlier window has written stays
         budget = blanks if here is None else shares(here, len(blocks), np.arange(len(blocks)))
         plan += [(begin, *block) for block in zip(starts, stops, blanks, budget, strict=True)]
     return plan

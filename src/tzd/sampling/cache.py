@@ -132,6 +132,7 @@ class Cache:
         stop = self.width - cursor.block[rows, ::-1].argmax(axis=1)
         moved = self._window[rows] != cursor.begin[rows]
         if self.kind == "exact":
+            start -= start % self.denoiser.block_len  # a window may begin to write within one of the denoiser's blocks
             first = np.where(moved, 0, self._block[rows])  # what was written in that block is clean only now
             every = np.zeros(len(rows), dtype=bool)
         else:
