@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from runs import TEXT, config_in, train
 from tzd.cli import main
 from tzd.cli.plan import measured_rate
 from tzd.config import Architecture, RunConfig, model_config, run_config
+from tzd.diffusion.objective import HEAD_ON_MASKED_FROM
 from tzd.engines.torch.denoiser import NETWORKS, build
 from tzd.engines.torch.optim import make_optimizer
 from tzd.engines.torch.shapes import parameter_shapes
@@ -256,6 +258,12 @@ def test_what_cannot_be_planned_is_one_line(
     assert main(["plan", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"tzd: {message}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/scaling.md"])
+def test_pages_say_from_which_vocabulary_on_the_head_runs_at_masked_positions(page: str):
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    assert re.findall(r"from ([\d,]+) tokens (?:of vocabulary )?on", text) == [f"{HEAD_ON_MASKED_FROM:,}"]
 
 
 def test_block_diffusion_runs_the_network_on_both_halves():

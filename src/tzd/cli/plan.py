@@ -133,7 +133,7 @@ def _show(config: RunConfig, plan: Plan, rate: float | None) -> None:
         print(f"  {row:<19}" + "".join(f"{_bytes(getattr(m, row)):>14}" for m in plan.memory.values()))
     print(
         "\nCompute-optimal autoregressive models have some 20 tokens per parameter (arXiv:2203.15556); masked diffusion"
-        "\ntook some 16 times the compute for the same validation loss (arXiv:2410.18514)."
+        "\nmodels were given 16 times the pre-training to match them in writing (arXiv:2410.18514)."
     )
 
 
