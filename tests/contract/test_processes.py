@@ -53,9 +53,15 @@ PAIRS: dict[str, tuple[dict[str, Any], str]] = {
         "",
     ),
 }
+SETTINGS = (  # of a command
+    *("model.n_layer=1", "model.n_head=2", "model.n_embd=16", "sampler.steps=2", "training.max_steps=3"),
+    *("data=text", "data.path=text.txt", "data.block_size=24", "training.val_windows=4", "training.accelerator=cpu"),
+    *("training.val_generation_freq=0", "training.test=false", "logger.name=run"),
+)
 SCRIPT = """
 import json, os, signal, sys
 import runs, tzd
+from tzd.cli import main
 from tzd.errors import TzdError
 from tzd.training.task import Task
 noised, rank = Task.noised, os.environ.get("LOCAL_RANK", "0")
@@ -75,29 +81,37 @@ for name, (changes, event) in json.load(open("pairs.json")).items():
         said = f"{error.exit_code}: {error}"
     with open("said." + rank, "a") as file:
         file.write(json.dumps([name, said]) + "\\n")
+sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 
-def start(folder: Path, *command: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+def start(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of a command; the limit is for processes that wait for each other, not for a slow machine."""
     (folder / "text.txt").write_text(TEXT)
     paths = os.pathsep.join([str(Path(runs.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**ENVIRONMENT, "PYTHONPATH": paths}
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunFolder]:
-    """The runs of two processes, all made by one script."""
+def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Where two processes made all their runs and then obeyed a command, and what they said: starting is what costs."""
     folder = tmp_path_factory.mktemp("pair")
     pairs = {name: ({**BOTH, **changes}, event) for name, (changes, event) in PAIRS.items()}
     (folder / "pairs.json").write_text(json.dumps(pairs))
     (folder / "script.py").write_text(SCRIPT)
-    result = start(folder, sys.executable, "script.py")
+    command = (*SETTINGS, "training.devices=2", "training.strategy=ddp", "--json")
+    result = start(folder, sys.executable, "-m", "script", *command)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
-    return lambda name: RunFolder(folder / name)
+    return folder, result
+
+
+@pytest.fixture(scope="module")
+def pair(launched: tuple[Path, Any]) -> Callable[[str], RunFolder]:
+    return lambda name: RunFolder(launched[0] / name)
 
 
 def said(run: RunFolder, rank: int = 0) -> dict[str, str]:
@@ -138,7 +152,7 @@ def test_the_first_process_alone_writes_and_speaks(pair: Callable[[str], RunFold
     assert ours.keys() == theirs.keys() == PAIRS.keys() and set(theirs.values()) == {"None"}
     assert ours["adamw"] == str(Path("adamw") / "step-00000020")
     folders = {path.name for path in run.path.parent.iterdir() if path.is_dir()}
-    assert folders == {name for name in PAIRS if " " not in name}
+    assert folders == {name for name in PAIRS if " " not in name} | {"runs"}
 
 
 @pytest.mark.parametrize("strategy", ["", "sharded-"])
@@ -192,25 +206,18 @@ def test_a_run_of_two_processes_ends_with_a_test(pair: Callable[[str], RunFolder
     assert (run.path / "samples.txt").read_text().count("test sample") == 12
 
 
-# --- other ways of starting them ---------------------------------------------------------------------------------
-
-SETTINGS = (
-    *("model.n_layer=1", "model.n_head=2", "model.n_embd=16", "sampler.steps=2", "training.max_steps=3"),
-    *("data=text", "data.path=text.txt", "data.block_size=24", "training.val_windows=4", "training.accelerator=cpu"),
-    *("training.val_generation_freq=0", "training.test=false", "logger.name=run"),
-)
-
-
-def test_a_plain_command_starts_two_processes_and_prints_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tzd", "train", *SETTINGS, "training.devices=2", "training.strategy=ddp"]
-    result = start(tmp_path, *command, "--json")
-    assert result.returncode == 0, result.stderr
+def test_a_command_trains_in_two_processes_and_prints_once(
+    launched: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, result = launched
     assert result.stdout.count("best checkpoint") == 1
     assert json.loads(result.stdout.splitlines()[-1])["run"] == str(Path("runs") / "run")
-    assert result.stderr.count("step 0/3") == 1 and not (tmp_path / "runs" / "run-2").exists()
+    assert result.stderr.count("step 0/3") == 1 and not (folder / "runs" / "run-2").exists()
     windows = 2 * 16  # of both processes
-    assert column(RunFolder(tmp_path / "runs" / "run"), "tokens")[-1] == 3 * windows * 24
+    assert column(RunFolder(folder / "runs" / "run"), "tokens")[-1] == 3 * windows * 24
 
+
+# --- other ways of starting them ---------------------------------------------------------------------------------
 
 FAILING = """
 import os, sys
@@ -249,4 +256,17 @@ def test_a_session_without_a_command_is_told_to_use_one(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # as a notebook has it, and `python -c`
     with pytest.raises(ConfigError, match="takes 2 processes, which repeat the command that started this one, and a"):
         runs.train(tmp_path, BOTH)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{"training.devices": 1}, {}])
+def test_processes_of_torchrun_that_the_settings_do_not_count_are_told_so(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_machine = 2 if changes else 1  # of two: on one machine, or on two that num_nodes does not tell of
+    names = {"TORCHELASTIC_RUN_ID": "x", "RANK": 1, "LOCAL_RANK": per_machine - 1, "WORLD_SIZE": 2}
+    for name, value in {**names, "LOCAL_WORLD_SIZE": per_machine}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(ConfigError, match=r"^torchrun has started 2 processes, and training\.devices=1 on .*takes 1:"):
+        runs.train(tmp_path, changes)
     assert not (tmp_path / "run").exists()

@@ -259,6 +259,7 @@ def test_a_single_validation_window_and_mask_have_no_standard_error(tmp_path: Pa
     [
         ({"engine.name": "torhc"}, "unknown engine 'torhc' .did you mean 'torch'"),
         ({"training.precision": "16-mixd"}, "training.*precision.*16-mixd"),
+        ({"training.precision": "16-mixed"}, "^training.precision=16-mixed is for CUDA, not for cpu: use bf16-mixed"),
         ({"training.strategy": "dpp"}, "training.*strategy.*dpp"),
         ({"training.accelerator": "abacus"}, "training.accelerator.*abacus"),
         ({"training.devices": "many"}, "training.*devices"),

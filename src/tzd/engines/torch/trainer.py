@@ -39,13 +39,14 @@ def make_trainer(settings: TrainingSettings) -> L.Trainer:
     Raises:
         ConfigError: the settings do not fit each other, this machine, or how the processes were started.
     """
+    devices, strategy, precision = _devices(settings.devices), _strategy(settings), _precision(settings)
     try:
         trainer = L.Trainer(
             accelerator=settings.accelerator,
-            devices=_devices(settings.devices),
+            devices=devices,
             num_nodes=settings.num_nodes,
-            strategy=_strategy(settings),
-            precision=_precision(settings),
+            strategy=strategy,
+            precision=precision,
             max_epochs=-1,
             max_steps=settings.max_steps or -1,
             accumulate_grad_batches=settings.gradient_accumulation_steps,
@@ -67,6 +68,12 @@ def make_trainer(settings: TrainingSettings) -> L.Trainer:
         ) from error
     if trainer.num_devices > 1 and environment is not None and not environment.creates_processes_externally:
         _check_startable(trainer.num_devices)
+    started = int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else trainer.world_size
+    if trainer.world_size != started:  # Lightning looks at one process alone no further: each would train by itself
+        raise ConfigError(
+            f"torchrun has started {started} processes, and training.devices={devices} on"
+            f" training.num_nodes={settings.num_nodes} takes {trainer.world_size}: set them to what torchrun was told"
+        )
     return trainer
 
 
