@@ -72,6 +72,8 @@ def test_the_commands_answer_and_score(learnt: RunFolder, tmp_path: Path, capsys
     assert "13 answers" in heading and json.loads(last)["nats_per_token"] < 0.2
     assert main(["eval", str(learnt.path), "--data", file, "--draws", "1"]) == 0
     assert "252 answers" in capsys.readouterr().out
+    assert main(["eval", str(learnt.path), "--data", __file__, "--answer-key", "a"]) == 2
+    assert "--answer-key are for a .jsonl" in capsys.readouterr().err
     assert main(["sample", str(learnt.path), "--prompt", "ab>", "--chat"]) == 2
     assert "has no chat template" in capsys.readouterr().err
 

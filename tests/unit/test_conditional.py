@@ -256,7 +256,7 @@ def test_each_epoch_is_a_permutation_and_a_row_depends_on_seed_and_number_alone(
 
 def test_pairs_that_no_window_holds_are_counted_and_named_and_left_out_only_when_told() -> None:
     pairs = pairs_of(("ab", "cd"), ("abc", "defg"), ("abcd", "ef"))
-    with pytest.raises(CorpusError, match=r"2 of 3 pairs.*longer than data.block_size=5; the longest \(here\) takes 8"):
+    with pytest.raises(CorpusError, match=r"2 of 3 pairs.*longer than a row of 5; the longest \(here\) takes 8"):
         tokenize(pairs, bytes_tokenizer(), 5)
     rows = tokenize(pairs, bytes_tokenizer(), 5, drop=True)
     assert (rows.per_epoch, rows.dropped, rows.characters) == (1, 2, 2)
@@ -411,6 +411,35 @@ def test_answers_are_scored_by_a_model_of_pairs_alone() -> None:
         tzd.answers_nelbo(Model(uniform, tokenizer.base), [("a", "b")])
     with pytest.raises(UserError, match="there is nothing to score"):
         tzd.answers_nelbo(Model(uniform, tokenizer), [])
+
+
+def test_log_likelihood_asks_with_the_prompt_as_in_training() -> None:
+    asked = []
+
+    def logits(tokens: np.ndarray) -> np.ndarray:
+        asked.append(bytes(tokens[0, :-2].astype(np.uint8)).decode())
+        return np.zeros((*tokens.shape, 257))
+
+    denoiser = FunctionDenoiser(logits, 257, 40)
+    for template, prompt in ((None, "ab"), (CHATML, "^<user>ab$\n<assistant>")):
+        bound = tzd.log_likelihood(Model(denoiser, bytes_tokenizer(template)), "ab", "ba", draws=2)
+        assert bound == pytest.approx(-2 * np.log(257)) and asked[-1] == prompt
+
+
+def test_every_measure_scores_no_more_rows_at_once_than_their_logits_have_room_for() -> None:
+    rows: list[int] = []
+
+    def logits(tokens: np.ndarray) -> np.ndarray:
+        rows.append(len(tokens))
+        return np.zeros((*tokens.shape, 257))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tzd.api.scoring.LOGITS", 3 * 257 * 9)
+        model = Model(FunctionDenoiser(logits, 257, 9), bytes_tokenizer())
+        tzd.answers_nelbo(model, [("a", "b")] * 4)
+        tzd.log_likelihood(model, "a", "b", draws=8)
+        tzd.nelbo(model, "abcdefgh" * 9)
+    assert max(rows) == 3
 
 
 # --- what is written -----------------------------------------------------------------------------------------------

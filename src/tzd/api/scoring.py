@@ -15,6 +15,8 @@ from tzd.corpus.pairs import tokenize
 from tzd.diffusion import likelihood
 from tzd.errors import UserError
 
+LOGITS = 2**28  # at once: 1 GB in float32
+
 
 def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, seed: int = 0) -> likelihood.Nelbo:
     """An upper bound on −log p of a text, cut into windows of the model's length.
@@ -42,9 +44,13 @@ def nelbo(model: Model, text_or_tokens: str | np.ndarray, *, draws: int = 8, see
         scored = [tokens] if tokens.ndim == 1 and not context else [row[context:] for group in groups for row in group]
         characters = sum(len(model.decode(row)) for row in scored)
     seed = whole("seed", seed, 0)
-    size = model.denoiser.vocab_size * model.denoiser.seq_len  # logits of a row: 1 GB in float32 is enough at once
-    rows = max(1, min(32, 2**28 // size))
+    rows = _rows(model)
     return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters, batch_size=rows)
+
+
+def _rows(model: Model) -> int:
+    """How many rows are scored at once."""
+    return max(1, min(32, LOGITS // (model.denoiser.vocab_size * model.denoiser.seq_len)))
 
 
 def answers_nelbo(
@@ -70,15 +76,21 @@ def answers_nelbo(
         Pair(user_says(prompt) if isinstance(prompt, str) else prompt, answer, f"pair {number}")
         for number, (prompt, answer) in enumerate(pairs)
     ]
-    rows = tokenize(given, model.tokenizer, model.denoiser.seq_len)
-    groups = [rows.evaluation()] if given else []
-    seed = whole("seed", seed, 0)
-    return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=rows.characters)
+    tokenized = tokenize(given, model.tokenizer, model.denoiser.seq_len)
+    groups = [tokenized.evaluation()] if given else []
+    characters, seed, rows = tokenized.characters, whole("seed", seed, 0), _rows(model)
+    return likelihood.nelbo(model.denoiser, groups, draws=draws, seed=seed, characters=characters, batch_size=rows)
 
 
 def log_likelihood(
     model: Model, prompt: str | np.ndarray, answer: str | np.ndarray, *, draws: int = 128, seed: int = 0
 ) -> float:
-    """A lower bound on log p(answer | prompt), in nats. See `tzd.diffusion.likelihood.log_likelihood`."""
+    """A lower bound on log p(answer | prompt), in nats. See `tzd.diffusion.likelihood.log_likelihood`.
+
+    A model that was trained on prompts and answers (`data=pairs`) has the prompt written as in training.
+    """
     given, scored = (model.encode(x) if isinstance(x, str) else np.asarray(x) for x in (prompt, answer))
-    return likelihood.log_likelihood(model.denoiser, given, scored, draws=draws, seed=whole("seed", seed, 0))
+    if isinstance(model.tokenizer, PairTokenizer) and isinstance(prompt, str):
+        given = model.tokenizer.prompt(user_says(prompt))
+    seed, rows = whole("seed", seed, 0), _rows(model)
+    return likelihood.log_likelihood(model.denoiser, given, scored, draws=draws, seed=seed, batch_size=rows)

@@ -49,8 +49,12 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(model.tokenizer, PairTokenizer) and args.data.endswith(".jsonl"):
         pairs = _pairs(args, model)
         bound = answers_nelbo(model, pairs, draws=args.draws, seed=args.seed)
-        print(f"{args.data}: {len(pairs):,} answers, {bound.tokens:,} tokens with their ends")
+        print(f"{args.data}: {len(pairs):,} answer{'s'[: len(pairs) != 1]}, {bound.tokens:,} tokens with their ends")
     else:
+        if args.prompt_key is not None or args.answer_key is not None:
+            raise UserError(
+                "--prompt-key and --answer-key are for a .jsonl and a model of prompts and answers (data=pairs)"
+            )
         what, text = _text(args)
         bound = nelbo(model, text, draws=args.draws, seed=args.seed)
         print(f"{what}: {len(text):,} characters, {bound.tokens:,} tokens")

@@ -123,9 +123,9 @@ def tokenize(
     if not fits.all() and not drop:
         worst = int(sizes.sum(axis=1).argmax())
         raise CorpusError(
-            f"{int((~fits).sum()):,} of {len(pairs):,} pairs, and their end-of-text token, are longer than"
-            f" data.block_size={length}; the longest ({pairs[worst].where}) takes {sizes[worst].sum() + 1}: raise"
-            " data.block_size, or leave them out (data.too_long=drop)"
+            f"{int((~fits).sum()):,} of {len(pairs):,} pairs, with their end-of-text token, are longer than a row of"
+            f" {length}; the longest ({pairs[worst].where}) takes {sizes[worst].sum() + 1}: leave them out"
+            " (data.too_long=drop in training), or train on longer rows (data.block_size)"
         )
     kept = [i for i, fit in enumerate(fits) if fit]
     parts = [part for i in kept for part in (prompts[i], answers[i])]
