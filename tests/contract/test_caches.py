@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from networks import CONFIG, stirred, weights_of
+from networks import CONFIG, TIMED, stirred, weights_of
 from tzd.config import SmdmConfig
 from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
 from tzd.engines import engine_module
@@ -19,7 +19,8 @@ SMDM = SmdmConfig(vocab_size=11, n_layer=2, n_head=4, n_query_groups=2, n_embd=1
 
 
 def denoiser_of(engine: str, model_type: str, block_len: int) -> Denoiser:
-    weights, config = weights_of(stirred()), CONFIG
+    config = TIMED if model_type == "timed" else CONFIG
+    weights = weights_of(stirred(config))
     if model_type == "smdm":
         rng = np.random.default_rng(0)
         weights = {n: v + 0.3 * rng.normal(size=v.shape).astype("f") for n, v in weights_of(Smdm(SMDM)).items()}
@@ -119,15 +120,18 @@ def test_approximate_caches_compute_what_they_say(engine: str, cache: str, refre
     assert [n for _, n in spy.shapes] == widths and frames[-1].nfe == 12 and not frames[-1].masked.any()
 
 
-@pytest.mark.parametrize("model_type", ["tiny", "smdm"])
+@pytest.mark.parametrize("model_type", ["tiny", "timed", "smdm"])
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
 def test_a_cache_that_is_always_refreshed_is_no_approximation(engine: str, model_type: str, cache: str) -> None:
-    denoiser = denoiser_of(engine, model_type, 0)
-    tokens = [
-        list(stream(denoiser, canvas(3, 30), sampler=Sampler(steps=9, block_len=4, **settings), seed=2))[-1].tokens
-        for settings in ({}, {"cache": cache, "cache_refresh": 1})
+    """Rows of several lengths, over several windows, guided; conditioned on the time or not."""
+    denoiser, lengths = denoiser_of(engine, model_type, 0), np.array([30, 7, 17])
+    rules = Sampler(steps=9, block_len=4, cfg_scale=1.0)
+    plain, kept = [
+        list(stream(denoiser, canvas(3, 30), lengths=lengths, sampler=r, seed=2))[-1]
+        for r in (rules, dataclasses.replace(rules, cache=cache, cache_refresh=1))
     ]
-    assert np.array_equal(*tokens)
+    assert np.array_equal(plain.tokens, kept.tokens) and plain.nfe == kept.nfe
+    np.testing.assert_allclose(plain.confidence, kept.confidence, atol=1e-4)
 
 
 def test_the_stale_part_is_what_the_last_full_pass_saw(engine: str) -> None:
