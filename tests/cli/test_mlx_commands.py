@@ -82,8 +82,9 @@ def arrays(folder: Path, name: Path = WEIGHTS) -> dict[str, np.ndarray]:
 
 
 def steps(folder: Path) -> list[int]:
+    """Of training and validation; every run that ends has a test of its own."""
     with (folder / STATE / "metrics.csv").open(newline="") as file:
-        return [int(row["step"]) for row in csv.DictReader(file)]
+        return [int(row["step"]) for row in csv.DictReader(file) if not row["test_nats_per_token"]]
 
 
 def refused(result: subprocess.CompletedProcess[str], message: str) -> None:

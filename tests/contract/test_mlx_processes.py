@@ -62,7 +62,8 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     assert json.loads(both.stdout.splitlines()[-1])["run"] == "runs/both"
     one, two = (read_metrics(tmp_path / "runs" / name) for name in ("alone", "both"))
     for column, bar in (("loss", 1e-4), ("grad_norm", 1e-3), ("val_nats_per_token", 1e-5), ("val_stderr", 1e-3)):
-        np.testing.assert_allclose(two[column], one[column], rtol=bar, err_msg=column)
+        # an untrained model loses log V everywhere: the standard error is 0, but for float32
+        np.testing.assert_allclose(two[column], one[column], rtol=bar, atol=1e-7, err_msg=column)
     np.testing.assert_array_equal(one["tokens"], two["tokens"])
 
 
