@@ -14,7 +14,8 @@ class Frame:
     """What a sampler shows after a step. All arrays are the reader's own.
 
     Attributes:
-        step: number of the step; 0 is the canvas as it was given. Steps without a denoiser pass are not shown.
+        step: number of the step; 0 is the canvas as it was given. Steps that neither call
+            the denoiser nor write are not shown.
         tokens: (B, T) int32, with the denoiser's `mask_id` at the blanks.
         masked: (B, T) bool, the blanks.
         revealed: (B, T) bool, what this step wrote.

@@ -47,8 +47,8 @@ def stream(
             the denoiser's rounding does not).
 
     Returns:
-        Frames: the canvas as given, then one for each denoiser pass. The last has no blanks (with `legacy`, it has
-        those where the denoiser went on predicting [MASK]).
+        Frames: the canvas as given, then one for each denoiser pass, or step that fills an ended row up. The last has
+        no blanks (with `legacy`, it has those where the denoiser went on predicting [MASK]).
 
     Raises:
         UserError: the canvas cannot be used.
