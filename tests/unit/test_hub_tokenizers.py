@@ -21,6 +21,7 @@ from tzd.corpus.tokenizers import hf
 from tzd.diffusion.denoiser import FunctionDenoiser
 from tzd.errors import CheckpointError, CorpusError, MissingExtraError, TzdError, UserError
 from tzd.hub import repository
+from tzd.training.task import make_task
 
 CORPUS = Corpus.from_text("x", TEXT)
 
@@ -106,6 +107,20 @@ def test_bits_per_character_are_counted_by_hand(kind: str, tmp_path: Path) -> No
     assert bound.nats_per_token == pytest.approx(math.log(size))
     assert bound.bits_per_char == pytest.approx(math.log2(size) * len(tokens) / 26)
     assert tzd.nelbo(tzd.Model(uniform, tokenizer), tokens).bits_per_char == pytest.approx(bound.bits_per_char)
+
+
+def test_each_held_out_split_has_its_own_characters_to_a_token(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a" * 950 + "é" * 50)  # one byte each but for the test split
+    task = make_task(
+        compose(
+            ["model=tiny_cpu", "tokenizer=byte", "data=text", f"data.path={tmp_path}/text.txt", "data.block_size=16"]
+        )
+    )
+    uniform = FunctionDenoiser(lambda x: np.zeros((*x.shape, 256)), 256, 16)
+    assert task.validate(uniform).bits_per_char == pytest.approx(8)
+    tested = task.test(uniform)
+    assert tested is not None
+    assert tested.bits_per_char == pytest.approx(16)
 
 
 def test_neither_torch_nor_transformers_is_imported_for_a_tokenizer(tmp_path: Path) -> None:

@@ -435,8 +435,8 @@ def test_training_reads_the_shards_and_counts_their_characters(tmp_path: Path) -
     expected = Windows(whole(corpus.tokens("train")), 24, 1337).batch(8, 8).tokens
     np.testing.assert_array_equal(task.data.examples.batch(8, 8).tokens, expected)
     texts = split_texts(corpus)
-    tokens = len(corpus.tokens("validation"))
-    assert task.data.characters_per_token == len(texts["validation"]) / tokens
+    assert task.data.characters_per_token == len(texts["validation"]) / len(corpus.tokens("validation"))
+    assert task.data.test_characters_per_token == len(texts["test"]) / len(corpus.tokens("test"))
 
 
 @pytest.mark.parametrize(

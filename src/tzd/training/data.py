@@ -49,6 +49,7 @@ class TrainingData:
         validation: the rows that are scored while training, as `tzd.diffusion.likelihood.nelbo` takes them.
         test: those that a finished run is scored on; none where the test split is too short.
         characters_per_token: of what is scored of the validation split.
+        test_characters_per_token: of what is scored of the test split.
         prompt: (P,) int32, what a sample drawn while training goes on from; it may be empty.
     """
 
@@ -59,6 +60,7 @@ class TrainingData:
     validation: tuple[np.ndarray | Batch, ...]
     test: tuple[np.ndarray | Batch, ...]
     characters_per_token: float
+    test_characters_per_token: float
     prompt: np.ndarray
 
 
@@ -81,7 +83,7 @@ def _open_text(config: RunConfig, progress: bool) -> TrainingData:
     tokenizer = make_tokenizer(config.tokenizer, corpus)
     train, validation, test = (token_array(corpus, tokenizer, split) for split in SPLITS)
     windows = Windows(train, config.data.block_size, config.seed)
-    characters = len(corpus.splits["validation"])
+    characters = len(corpus.splits["validation"]), len(corpus.splits["test"])
     return _held_out_windows(config, corpus.name, corpus.sha256, tokenizer, windows, validation, test, characters)
 
 
@@ -92,8 +94,11 @@ def _open_shards(config: RunConfig, progress: bool) -> TrainingData:
     corpus.check_tokenizer(config.tokenizer)
     train, validation, test = (corpus.tokens(split) for split in SPLITS)
     windows = Windows(train, config.data.block_size, config.seed)
-    characters, sha256 = corpus.index.splits.validation.characters, corpus.index.sha256
-    return _held_out_windows(config, corpus.name, sha256, corpus.tokenizer, windows, validation, test, characters)
+    splits = corpus.index.splits
+    characters = splits.validation.characters, splits.test.characters
+    return _held_out_windows(
+        config, corpus.name, corpus.index.sha256, corpus.tokenizer, windows, validation, test, characters
+    )
 
 
 def _open_stream(config: RunConfig, progress: bool) -> TrainingData:
@@ -107,7 +112,7 @@ def _open_stream(config: RunConfig, progress: bool) -> TrainingData:
     validation, test = (stream.held_out(split, packer) for split in ("validation", "test"))
     per_epoch = training.max_steps * settings.batch_size * training.gradient_accumulation_steps
     windows = StreamedWindows(stream, packer, settings.block_size, per_epoch)
-    characters = int(validation.character_ends[-1])
+    characters = int(validation.character_ends.max(initial=0)), int(test.character_ends.max(initial=0))
     sha256 = hashlib.sha256(validation.tokens.tobytes()).hexdigest()  # nobody has read the rest
     return _held_out_windows(
         config, stream.name, sha256, packer.tokenizer, windows, validation.tokens, test.tokens, characters
@@ -122,9 +127,9 @@ def _held_out_windows(
     windows: Examples,
     validation: TokenRow,
     test: TokenRow,
-    characters: int,
+    characters: tuple[int, int],
 ) -> TrainingData:
-    """The data of a run on windows, with those of the held-out tokens; `characters`: of the validation split."""
+    """The data of a run on windows, with those of the held-out tokens; `characters`: of either held-out split."""
     length, limit, context = config.data.block_size, config.training.val_windows, config.objective.context_len
     if len(validation) <= context:
         raise CorpusError(
@@ -139,7 +144,8 @@ def _held_out_windows(
         examples=windows,
         validation=scored,
         test=tuple(evaluation_windows(test, length, limit)) if len(test) > context else (),
-        characters_per_token=characters / max(1, len(validation)),
+        characters_per_token=characters[0] / max(1, len(validation)),
+        test_characters_per_token=characters[1] / max(1, len(test)),
         prompt=scored[0][0, :context],
     )
 
@@ -172,6 +178,7 @@ def _open_pairs(config: RunConfig, progress: bool) -> TrainingData:
         validation=(held_out,),
         test=(test.evaluation(limit),) if test.per_epoch else (),
         characters_per_token=validation.characters_per_token,
+        test_characters_per_token=test.characters_per_token,
         prompt=held_out.tokens[0, : int(held_out.maskable[0].argmax())],
     )
 

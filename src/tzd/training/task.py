@@ -98,16 +98,18 @@ class Task:
             rank: which process this is; each scores its share.
             reduce: sums an array over all processes.
         """
-        return self._nelbo(denoiser, self.data.validation, (rank, self.world), reduce)
+        data = self.data
+        return self._nelbo(denoiser, data.validation, data.characters_per_token, (rank, self.world), reduce)
 
     def test(self, denoiser: Denoiser) -> Nelbo | None:
         """The NELBO of the test rows, on masks that never change; None where there are no such rows."""
-        return self._nelbo(denoiser, self.data.test) if self.data.test else None
+        return self._nelbo(denoiser, self.data.test, self.data.test_characters_per_token) if self.data.test else None
 
     def _nelbo(
         self,
         denoiser: Denoiser,
         groups: Sequence[np.ndarray | Batch],
+        characters_per_token: float,
         share: tuple[int, int] = (0, 1),
         reduce: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> Nelbo:
@@ -118,7 +120,7 @@ class Task:
             groups,
             draws=settings.training.val_draws,
             seed=settings.seed,
-            characters=tokens * self.data.characters_per_token,  # a window's border may lie within a character
+            characters=tokens * characters_per_token,  # a window's border may lie within a character
             batch_size=2 * settings.data.batch_size,
             share=share,
             reduce=reduce,
