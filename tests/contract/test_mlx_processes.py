@@ -96,6 +96,7 @@ def test_two_processes_leave_together_and_go_on_as_if_nothing_had_been(tmp_path:
     assert_same_weights(RunFolder(tmp_path / "runs" / "whole"), parts)
 
 
+@pytest.mark.slow
 def test_processes_of_unequal_cores_do_what_one_does(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     script = tmp_path / "unequal.py"
@@ -114,6 +115,7 @@ def test_processes_of_unequal_cores_do_what_one_does(tmp_path: Path) -> None:
         np.testing.assert_allclose(two[column], one[column], rtol=bar, err_msg=column)
 
 
+@pytest.mark.slow
 def test_what_a_process_cannot_do_ends_all_of_them(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("in the way")
     result = run(tmp_path, 2, "data.batch_size=4")
@@ -122,6 +124,7 @@ def test_what_a_process_cannot_do_ends_all_of_them(tmp_path: Path) -> None:
     assert "rank 0 exited with code 2" in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_ends_all_of_them(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     script = tmp_path / "full_disk.py"
