@@ -19,7 +19,7 @@ import pytest
 import runs
 import tzd
 from promises import assert_promises_kept
-from tzd.checkpoint.litgpt import EMBEDDING
+from tzd.checkpoint.litgpt import EMBEDDING, pretrained_folder
 from tzd.config import LitgptConfig, ModelSettings, TokenizerSettings
 from tzd.config import litgpt_library as library
 from tzd.configs import compose
@@ -295,6 +295,22 @@ def test_mlx_refuses_it_in_a_line() -> None:
     pytest.importorskip("mlx.core")
     with pytest.raises(ConfigError, match=r"the mlx engine has no model_type 'litgpt' \(it has: tiny, smdm"):
         engine_module("mlx", "denoiser").build(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pretrained_model_name": "a/b"}, r"in checkpoints/a/b .*: litgpt download a/b puts one there"),
+        ({"pretrained_model_name": "a/b", "checkpoint_dir": "x/a/b"}, r"in x/a/b .*: .* a/b --checkpoint_dir x puts"),
+        ({"pretrained_model_name": "a/b", "checkpoint_dir": "x"}, r"in x/a/b .*: .* a/b --checkpoint_dir x puts"),
+        ({"checkpoint_dir": "x"}, r"in x \(model\.checkpoint_dir\): give the folder that holds it"),
+    ],
+)
+def test_weights_that_are_not_there_are_a_line_that_says_what_puts_them_there(
+    settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        pretrained_folder(ModelSettings(model_type="litgpt", **settings))  # type: ignore[arg-type]
 
 
 # --- training -----------------------------------------------------------------------------------------------------

@@ -37,10 +37,16 @@ def pretrained_folder(model: ModelSettings) -> Path | None:
     folder, name = model.pretrained, model.pretrained_model_name
     if folder is None or (folder / LIT_MODEL).is_file():
         return folder
-    where = "model.checkpoint_dir" if name is None else "model.pretrained_model_name, model.checkpoint_dir"
-    into = "" if model.checkpoint_dir is None else f" --checkpoint_dir {model.checkpoint_dir}"
+    if name is None:
+        raise CheckpointError(
+            f"there is no {LIT_MODEL} in {folder} (model.checkpoint_dir): give the folder that holds it, which for"
+            " litgpt download OWNER/NAME is checkpoints/OWNER/NAME"
+        )
+    parent = folder.parents[len(Path(name).parts) - 1]
+    into = "" if str(parent) == "checkpoints" else f" --checkpoint_dir {parent}"
     raise CheckpointError(
-        f"there is no {LIT_MODEL} in {folder} ({where}): litgpt download {name or 'NAME'}{into} puts one there"
+        f"there is no {LIT_MODEL} in {folder} (model.pretrained_model_name, model.checkpoint_dir):"
+        f" litgpt download {name}{into} puts one there"
     )
 
 
