@@ -29,7 +29,7 @@ def test_first_hitting_reproduces_the_joint():
     assert chi_square(ORACLE.counts(sampler("first-hitting"), SAMPLES), ORACLE.joint) > 1e-3
 
 
-@pytest.mark.parametrize("steps", [4, 32, 256])
+@pytest.mark.parametrize("steps", [4, 32, pytest.param(256, marks=pytest.mark.slow)])
 def test_ancestral_follows_its_exact_law(steps):
     counts = ORACLE.counts(sampler("ancestral", steps=steps), SAMPLES, seed=1, copies=8)
     assert chi_square(counts, ORACLE.law(rates(steps), np.ones(steps))) > 1e-3
