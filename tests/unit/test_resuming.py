@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from runs import TEXT, assert_same_weights, rows, send_at, spoil_from, train, weights
 from tzd.checkpoint import RunFolder, read_checkpoint
+from tzd.engines.torch.module import DiffusionModule
 from tzd.errors import ConfigError, InterruptedRunError, TzdError, UserError
 from tzd.training.records import read_metrics
 from tzd.training.task import Task
@@ -252,6 +253,23 @@ def test_a_single_validation_window_and_mask_have_no_standard_error(tmp_path: Pa
     run = train(tmp_path, {"training.val_windows": 1, "training.val_draws": 1})
     assert np.isnan(read_metrics(run.path)["val_stderr"][-1])
     assert np.isfinite(read_metrics(run.path)["val_nats_per_token"][-1])
+
+
+def test_weights_spoilt_by_a_gradient_are_not_saved_over_good_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = DiffusionModule.configure_gradient_clipping
+
+    def spoilt(self: DiffusionModule, *args: Any, **kwargs: Any) -> None:
+        if self.global_step == 3:  # the fourth step, whose loss is as good as ever
+            next(self.network.parameters()).grad.fill_(float("nan"))
+        clip(self, *args, **kwargs)
+
+    monkeypatch.setattr(DiffusionModule, "configure_gradient_clipping", spoilt)
+    every = {"training.checkpoint_interval": 1, "training.eval_interval": 6}
+    with pytest.raises(TzdError, match=r"^the norm of the gradient is nan at step 4; .* good checkpoint is .*00003\."):
+        train(tmp_path, every)
+    assert all(np.isfinite(value).all() for value in weights(RunFolder(tmp_path / "run")).values())
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,12 @@ class Course:
         """Writes a checkpoint of this step and lets the pointers follow."""
         if not math.isfinite(float(self.loss_sum)):
             self._stop_not_finite(float(self.loss_sum))
+        # this step's loss was that of the weights before it: its gradient tells whether they are still good
+        norm = self.trainee.rates()["grad_norm"]
+        if (
+            not math.isfinite(norm) and self.task.config.training.precision != "16-mixed"
+        ):  # where such steps are skipped
+            self._stop_not_finite(norm, "the norm of the gradient")
         path = self.run.checkpoint_path(self.step) if self.run is not None else None
         self.trainee.save(path, self.validation)
         if self.run is None or path is None:
@@ -227,10 +233,10 @@ class Course:
         for logger in self.loggers:
             logger.log(row)
 
-    def _stop_not_finite(self, value: float) -> None:
+    def _stop_not_finite(self, value: float, what: str = "the loss") -> None:
         kept = self.run.resolve("last") if self.run else None
         where = f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"
         raise NotFiniteError(
-            f"the loss is {value} at step {self.step}; {where}. Lower model.lr and training.muon_lr, or lengthen"
+            f"{what} is {value} at step {self.step}; {where}. Lower model.lr and training.muon_lr, or lengthen"
             " training.warmup_steps"
         )
