@@ -82,3 +82,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return ""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(names)})"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says; the error's kind, where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tzd.corpus.tokenizer import Tokenizer, check_tokens, load_tokenizer
-from tzd.errors import CheckpointError, CorpusError, MissingExtraError
+from tzd.errors import CheckpointError, CorpusError, MissingExtraError, first_line
 
 TEMPLATE = "chat_template.jinja"  # as the hub's repositories call it, beside tokenizer.json
 _CONFIG = "tokenizer_config.json"
@@ -53,7 +53,7 @@ class ChatTemplate:
             text: str = template.render(messages=messages, add_generation_prompt=True, **self.special_tokens)
         except Exception as error:  # what a template can get wrong, Jinja raises as it comes
             raise CorpusError(
-                f"the tokenizer's chat template cannot write this conversation ({_first_line(error)}): change the"
+                f"the tokenizer's chat template cannot write this conversation ({first_line(error)}): change the"
                 " messages, or do without (data.chat_template=false)"
             ) from error
         return text
@@ -78,7 +78,7 @@ class ChatTemplate:
             return environment.from_string(self.source)
         except TemplateError as error:
             raise CorpusError(
-                f"the tokenizer's chat template is no Jinja ({_first_line(error)}): set data.chat_template=false"
+                f"the tokenizer's chat template is no Jinja ({first_line(error)}): set data.chat_template=false"
             ) from error
 
 
@@ -210,7 +210,3 @@ def same_tokens(description: object, tokenizer: Tokenizer) -> bool:
     if isinstance(tokenizer, PairTokenizer) and tokenizer.base.eos_id is not None:
         ours.append(tokenizer.base.describe())
     return description in ours
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

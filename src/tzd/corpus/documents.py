@@ -21,7 +21,7 @@ import numpy as np
 
 from tzd.corpus.files import Lookup
 from tzd.corpus.sources.text import files_of
-from tzd.errors import CorpusError, MissingExtraError
+from tzd.errors import CorpusError, MissingExtraError, first_line
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".parquet", *(a + b for a in (".txt", ".jsonl") for b in (".gz", ".zst")))
 PIECE = 1 << 18  # characters; the tokenizers library keeps some 600 bytes for each token of a text
@@ -224,7 +224,7 @@ def _of_parquet(path: Path, column: str, advance: Advance) -> Iterator[Piece]:
                     yield from pieces_of(text, where)
                 advance(int(per_row * batch.num_rows))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path} cannot be read as Parquet ({_first_line(error)}); get it again") from error
+        raise CorpusError(f"{path} cannot be read as Parquet ({first_line(error)}); get it again") from error
 
 
 def pieces_of(document: str, where: str, begun: bool = False) -> Iterator[Piece]:
@@ -282,7 +282,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         with path.open("rb") as raw, _unpacked(path, raw) as stream:
             yield stream, raw
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or _first_line(error)
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise CorpusError(f"cannot read {path}: {reason}; a whole file that you may read is needed") from error
 
 
@@ -296,7 +296,3 @@ def _unpacked(path: Path, raw: IO[bytes]) -> Any:
     except ImportError as error:
         raise MissingExtraError(f"reading {path.name}", "datasets") from error
     return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

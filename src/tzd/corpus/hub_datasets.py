@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tzd.config import DataSettings
-from tzd.errors import CorpusError, MissingExtraError
+from tzd.errors import CorpusError, MissingExtraError, first_line
 
 READERS = {  # of the library, by the ending of a file's name
     ".csv": "csv",
@@ -53,14 +53,9 @@ def load_splits(settings: DataSettings, *, streaming: bool, progress: bool = Fal
             loaded = datasets.load_dataset(where, settings.subset, streaming=streaming)
     except Exception as error:  # the library raises what its dozen readers raise
         raise CorpusError(
-            f"data.dataset={settings.dataset} cannot be had ({reason(error)}); give a name on the hub (and data.subset,"
-            f" where it has several), a folder, or a file that ends in {', '.join(READERS)}"
+            f"data.dataset={settings.dataset} cannot be had ({first_line(error)}); give a name on the hub (and"
+            f" data.subset, where it has several), a folder, or a file that ends in {', '.join(READERS)}"
         ) from error
     if "train" not in loaded:
         raise CorpusError(f"data.dataset={settings.dataset} has no split 'train', only {', '.join(loaded)}")
     return loaded
-
-
-def reason(error: Exception) -> str:
-    """The first line of what a library says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,10 +11,10 @@ import numpy as np
 
 from tzd.config import DataSettings
 from tzd.corpus.documents import SAMPLE, Piece, batches, pieces_of
-from tzd.corpus.hub_datasets import load_splits, reason
+from tzd.corpus.hub_datasets import load_splits
 from tzd.corpus.packing import Packed, Packer
 from tzd.corpus.windows import Batch
-from tzd.errors import ConfigError, CorpusError, TzdError
+from tzd.errors import ConfigError, CorpusError, TzdError, first_line
 from tzd.randomness import integer
 
 _SKIPPED = 1024  # windows that are passed over at once
@@ -115,7 +115,7 @@ class Stream:
                 return
             except Exception as error:  # network, files, and the library's dozen readers
                 raise TzdError(
-                    f"the stream of {self.name} broke off ({reason(error)}); go on with training.resume=true"
+                    f"the stream of {self.name} broke off ({first_line(error)}); go on with training.resume=true"
                 ) from error
             yield row
 

@@ -11,7 +11,7 @@ from tzd.config import TokenizerSettings
 from tzd.corpus.corpus import Texts
 from tzd.corpus.tokenizer import FILE, Kind
 from tzd.corpus.tokenizers._library import LibraryTokenizer, load_library
-from tzd.errors import CorpusError, MissingExtraError, TzdError
+from tzd.errors import CorpusError, MissingExtraError, TzdError, first_line
 from tzd.hub import quietly, repository
 
 # What a tokenizer is made of: the library's own file; which tokens are special; the files of older kinds.
@@ -83,7 +83,7 @@ def _converted(folder: Path) -> bytes:
             pretrained = cls.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             content: str = pretrained.backend_tokenizer.to_str()
     except Exception as error:  # the library raises OSError, ValueError, KeyError and more for what it cannot read
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CorpusError(
             f"the transformers library makes no {FILE} of what lies in {folder} ({reason}); put one there"
         ) from error
