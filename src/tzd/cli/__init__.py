@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("tzd.cli.eval", "score a text: NELBO in nats per token and bits per character"),
     "corpus": ("tzd.cli.corpus", "list, show and fetch corpora; build large ones"),
     "convert": ("tzd.cli.convert", "turn weights of one format into another"),
+    "bench": ("tzd.cli.bench", "compare the ways of sampling: cost, quality, variety"),
     "samplers": ("tzd.cli.samplers", "the ways of sampling, and their settings"),
 }
 
