@@ -5,22 +5,14 @@ is imported to do either. Every message names the setting as a user would write 
 """
 
 from tzd.config.architecture import Architecture
+from tzd.config.data_settings import DataSettings, ObjectiveSettings, TokenizerSettings
 from tzd.config.litgpt import LitgptConfig
 from tzd.config.model import MODEL_CONFIGS, model_config
-from tzd.config.run import (
-    LR_SCHEDULES,
-    DataSettings,
-    EngineSettings,
-    LoggerSettings,
-    ModelSettings,
-    ObjectiveSettings,
-    RunConfig,
-    TokenizerSettings,
-    TrainingSettings,
-    run_config,
-)
+from tzd.config.model_settings import ModelSettings
+from tzd.config.run import EngineSettings, LoggerSettings, RunConfig, run_config
 from tzd.config.smdm import SmdmConfig
 from tzd.config.tiny import TinyConfig
+from tzd.config.training_settings import LR_SCHEDULES, TrainingSettings
 
 __all__ = [
     "LR_SCHEDULES",

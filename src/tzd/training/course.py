@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -203,10 +204,15 @@ class Course:
         top, most = sorted([*self.top, [bound, self.step]]), self.task.config.training.save_top_k
         self.top = top if most == -1 else top[:most]
 
-    def test(self) -> None:
-        """What a finished run ends with, in the process that writes: the best checkpoint's bound and its texts."""
-        if self.run is None or self.leaving or not self.task.config.training.test:
+    def test(self, *, leave: bool) -> None:
+        """What a finished run ends with, in the process that writes: the best checkpoint's bound and its texts.
+
+        Args:
+            leave: whether the run was told to end, as may be in its very last step.
+        """
+        if self.run is None or self.leaving or leave or not self.task.config.training.test:
             return
+        print("testing the best checkpoint (training.test=false leaves this out)", file=sys.stderr)
         best = self.run.resolve("best")
         assert best is not None  # a run that is finished has validated
         denoiser = self.trainee.at(read_checkpoint(best))

@@ -179,7 +179,7 @@ def _fit(
             course.after_step(trainee.steps, leave=leave)
         trainee.end()
         signals.close()  # the run is saved: a signal ends the test at once
-        course.test()
+        course.test(leave=signals.received is not None)
     finally:
         signals.close()
         for logger in loggers:

@@ -172,7 +172,7 @@ def _fit(
     try:
         with ending_together(trainer):
             trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
-        callback.course.test()
+        callback.course.test(leave=callback.signals.received is not None)
     finally:
         for logger in loggers:
             logger.close()
