@@ -20,6 +20,9 @@ from benchmarks import corpus, litgpt, masked_head, sampling, smdm, startup, tra
 from tzd.errors import MissingExtraError
 
 
+NEEDING = {"mlx": ("mlx-training", "mlx-sampling"), "litgpt": ("litgpt", "smdm")}  # extra -> what takes it
+
+
 def machine() -> dict[str, Any]:
     """What the figures hold for."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -69,8 +72,8 @@ def main() -> None:
     if args.rounds < 1 or args.passes < 1 or args.steps < 2:
         parser.error("--rounds and --passes must be at least 1, --steps at least 2")
     chosen = args.what or list(measures)
-    for extra in ("mlx", "litgpt"):
-        needing = [name for name in chosen if name.startswith(extra)]
+    for extra, known in NEEDING.items():
+        needing = [name for name in chosen if name in known]
         if needing and find_spec(extra) is None:
             missing = MissingExtraError(", ".join(needing), extra)
             if args.what:

@@ -167,11 +167,15 @@ def test_without_mlx_its_measures_are_skipped_or_refused_in_a_line(
         command.main()
     assert "mlx-sampling needs the extra 'mlx': uv sync --extra mlx" in capsys.readouterr().err
     monkeypatch.setattr(command.training, "measure", lambda engine, *args: engine)
-    monkeypatch.setattr(command.training, "table", str)
+    for other in (command.corpus, command.masked_head):
+        monkeypatch.setattr(other, "measure", lambda *args: "figures")
+    for measured in (command.training, command.corpus, command.masked_head):
+        monkeypatch.setattr(measured, "table", str)
     monkeypatch.setattr("sys.argv", ["benchmarks"])
     command.main()
     out = capsys.readouterr().out
     assert "skipped: mlx-training, mlx-sampling needs the extra 'mlx'" in out and "torch" in out
+    assert "skipped: litgpt, smdm needs the extra 'litgpt'" in out
 
 
 def test_the_masked_head_is_compared_with_the_head_at_all_positions() -> None:
