@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -74,6 +76,22 @@ def test_a_resumed_run_keeps_the_best_of_both_parts(
     stopped = RunFolder(tmp_path / "run")
     assert 1 <= stopped.steps()[0] <= 2 and stopped.resolve("best") in map(stopped.checkpoint_path, (2, 4))
     assert train(tmp_path, {**changes, "training.resume": True}).steps() == [2, 4, 6]
+
+
+def test_a_run_that_is_told_to_end_in_its_last_step_ends_without_the_test(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, seen = Task.validate, []
+
+    def validate(self: Task, *args: Any, **kwargs: Any) -> Any:
+        seen.append(True)
+        if len(seen) == 3:  # the validations of the steps 0, 3 and 6, the last
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Task, "validate", validate)
+    run = train(tmp_path, TESTED)
+    assert run.steps()[-1] == 6 and not any(row.get("test_nats_per_token") for row in rows(run))
 
 
 @pytest.mark.usefixtures("measured")

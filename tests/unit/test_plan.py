@@ -278,3 +278,13 @@ def test_block_diffusion_runs_the_network_on_both_halves():
     one = plan_of({"objective.name": "block", "objective.block_len": 1})
     assert one.head_share == 0.5
     assert blocks.memory["one process"].activations == 2 * plain.memory["one process"].activations
+
+
+def test_a_plan_is_composed_from_the_folders_that_a_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "mine.yaml").write_text("defaults: [config, _self_]\nmodel:\n  n_layer: 3\n")
+    given = ["--config-name", "mine", "--vocab-size", "60", "training.max_steps=3", "--json"]
+    assert main(["plan", "--config-dir", str(tmp_path), *given]) == 0
+    total = json.loads(capsys.readouterr().out.splitlines()[-1])["parameters"]["total"]
+    three = run_config({"model": {"n_layer": 3, "n_head": 8, "n_embd": 512}}).model.architecture(60)
+    assert total == count_parameters(parameter_shapes(three), three).total
+    assert main(["plan", "--config-dir", str(tmp_path / "none"), *given]) == 2

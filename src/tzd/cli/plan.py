@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tzd.cli import composing
 from tzd.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help=f"as for tzd train; {', '.join(BARE)} may stand alone"
     )
-    parser.add_argument("--config-name", "-cn", default="config", metavar="NAME", help="the primary configuration")
+    composing.add_arguments(parser)
     parser.add_argument(
         "--vocab-size", type=int, metavar="V", help="plan for V tokens and open no corpus; needs training.max_steps"
     )
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.mfu <= 1:
         raise UserError(f"--mfu must lie in (0, 1], not {args.mfu}")
     overrides = [f"training.{item}" if item.partition("=")[0] in BARE else item for item in args.overrides]
-    config = compose(overrides, config_name=args.config_name)
+    config = compose(overrides, config_name=args.config_name, folders=composing.folders(args))
     plan = _plan(config, args.vocab_size)
     rate = args.tflops * args.mfu * 1e12 if args.tflops else None
     if args.measure:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tzd.errors import UserError
+from tzd.cli import composing
 
 if TYPE_CHECKING:
     from tzd.config import RunConfig
@@ -19,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="model.n_layer=6, or GROUP=PRESET")
-    parser.add_argument("--config-name", "-cn", default="config", metavar="NAME", help="the primary configuration")
-    parser.add_argument("--config-path", "-cp", type=Path, metavar="FOLDER", help="searched in place of ./configs")
-    parser.add_argument("--config-dir", "-cd", type=Path, metavar="FOLDER", help="searched before everything else")
+    composing.add_arguments(parser)
     parser.add_argument("--cfg", choices=["job"], help="show the composed configuration and leave")
     parser.add_argument("--multirun", "-m", action="store_true", help="run every combination of comma-separated values")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
@@ -34,12 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, or shows what would be trained."""
-    from tzd.configs import LOCAL, as_yaml, compose, sweep
+    from tzd.configs import as_yaml, compose, sweep
 
-    for folder in filter(None, (args.config_dir, args.config_path)):
-        if not folder.is_dir():
-            raise UserError(f"{folder} is no folder (--config-dir, --config-path)")
-    folders = [folder for folder in (args.config_dir, args.config_path or LOCAL) if folder]
+    folders = composing.folders(args)
     if args.cfg:
         print(as_yaml(args.overrides, config_name=args.config_name, folders=folders), end="")
     elif args.multirun:
