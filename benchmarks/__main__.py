@@ -19,7 +19,6 @@ from rich.table import Table
 from benchmarks import corpus, litgpt, masked_head, sampling, smdm, startup, training
 from tzd.errors import MissingExtraError
 
-
 NEEDING = {"mlx": ("mlx-training", "mlx-sampling"), "litgpt": ("litgpt", "smdm")}  # extra -> what takes it
 
 
