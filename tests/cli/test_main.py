@@ -44,7 +44,7 @@ def test_every_command_explains_itself(name: str, tzd: Run, capsys: pytest.Captu
         (["sample", "x", "y"], "tzd sample has no argument 'y' (see 'tzd sample --help')"),
         (["sample", "x", "--length", "many"], "argument --length: invalid int value: 'many' (see 'tzd sample --help')"),
         (["eval", "x", "--data", "y", "--split", "half"], "argument --split: invalid choice: 'half'"),
-        (["corpus", "shwo", "x"], "argument list|show|fetch: invalid choice: 'shwo'"),
+        (["corpus", "shwo", "x"], "argument list|show|fetch|build|check: invalid choice: 'shwo'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments: list[str], message: str, tzd: Run):

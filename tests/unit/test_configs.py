@@ -300,9 +300,9 @@ def test_every_setting_of_a_run_is_read_by_what_it_configures():
             of = {name for name, file in reads.get(field.name, ()) if not file.startswith("config/")}
             if not of & {group, "settings"} and not (group == "model" and field.name in architectures):
                 unread.add(f"{group}.{field.name}")
-    # these say which architecture there is, and `kinds` is the tuple of what `kind` names
-    assert unread == {"model.config_name", "model.litgpt", "logger.kind"}
-    assert any(of == "logger" for of, _ in reads["kinds"])
+    # these say which architecture there is; `kinds` is the tuple of what `kind` names, `pretrained` the weights' folder
+    assert unread == {"model.config_name", "model.litgpt", "model.checkpoint_dir", "logger.kind"}
+    assert any(of == "logger" for of, _ in reads["kinds"]) and any(of == "model" for of, _ in reads["pretrained"])
 
 
 @pytest.mark.parametrize("engine", ["torch", "mlx"])

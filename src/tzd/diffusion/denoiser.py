@@ -91,7 +91,8 @@ class Denoiser(Protocol):
                 integers, which are rows of the time embedding. Without it the masked fraction is used.
             positions: (B, L) int, rotary positions of the tokens; 0 to L-1 if not given.
             attention: (B, L) bool, which tokens may be attended to (pads may not), or (B, L, L) bool, who
-                attends to whom. A model of block diffusion keeps to its blocks where it is not given (B, L, L).
+                attends to whom. A model of block diffusion keeps to its blocks where it is not given (B, L, L),
+                unless there is a cache.
             rows: (N,) int, indices into the flattened (B·L) positions at which logits are wanted.
             cache: `.at(rows)` of what `empty_cache` gave: keys and values of B of its sequences. Those of the tokens
                 take their place in it, at `positions`, which must then be given (a token may stand there twice), and

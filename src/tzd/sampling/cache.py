@@ -111,11 +111,12 @@ class Cache:
         for span in self._spans(rows, source, cursor):
             index, columns, first = span.index, span.columns, span.first
             asked, at = np.nonzero(ask[index])
+            attention = self._attention(columns, inside[index])
             logits, _ = self.denoiser.forward(
                 np.take_along_axis(batch[index], columns, axis=1),
                 t=None if times is None else times[index],
                 positions=columns,
-                attention=self._attention(columns, inside[index]),
+                attention=None if attention.all() else attention,  # without a mask it is quicker
                 rows=asked * columns.shape[1] + at - first[asked],
                 cache=self._store.at(stored[index]),
             )

@@ -42,10 +42,10 @@ class Guide:
         if banned is not None and (np.shape(banned) != (size,) or np.asarray(banned).dtype != bool):
             raise UserError(f"banned must be {size} truth values, one for each token, not {np.shape(banned)}")
         self._banned = np.zeros(size, dtype=bool) if denoiser.banned is None else denoiser.banned.copy()
+        if denoiser.mask_id < size:
+            self._banned[denoiser.mask_id] = not sampler.legacy
         if banned is not None:
             self._banned |= banned
-        if denoiser.mask_id < size and not sampler.legacy:
-            self._banned[denoiser.mask_id] = True
         if self._banned.all():
             raise UserError("every token is banned: there is nothing to write with")
 

@@ -82,9 +82,8 @@ class MlxDenoiser:
         """See `tzd.diffusion.denoiser.Denoiser.forward`. The logits are computed when it returns."""
         tokens = np.asarray(tokens)
         check_tokens(tokens, self.config, positions)
-        attention = block_causal(attention, tokens.shape[1], self.block_len)
-        if attention is not None and attention.all():
-            attention = None  # attention without a mask is quicker
+        if cache is None:
+            attention = block_causal(attention, tokens.shape[1], self.block_len)
         if attention is not None and len(attention) == 1:  # the same for all rows, which are shared out
             attention = np.broadcast_to(attention, (len(tokens), *attention.shape[1:]))
         given = {"positions": positions, "attention": attention}

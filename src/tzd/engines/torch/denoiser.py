@@ -84,9 +84,8 @@ class TorchDenoiser:
         """See `tzd.diffusion.denoiser.Denoiser.forward`."""
         tokens = np.asarray(tokens)
         check_tokens(tokens, self.config, positions)
-        attention = block_causal(attention, tokens.shape[1], self.block_len)
-        if attention is not None and attention.all():
-            attention = None  # attention without a mask is quicker
+        if cache is None:
+            attention = block_causal(attention, tokens.shape[1], self.block_len)
         time = None
         if self.time_conditioned:
             time = self.xp.asarray(embedding_rows(t, tokens, self.config, self.context_len))
