@@ -1,38 +1,11 @@
-"""Keys and values of earlier passes, by position."""
+"""How a call of a network reads and writes the cache of keys and values."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
 
-
-@dataclass(eq=False)
-class KeyValues:
-    """Keys and values of every layer at `width` positions of `rows` sequences; what `empty_cache` gives.
-
-    Attributes:
-        rows: number of sequences.
-        width: positions of each.
-        layers: per layer two (rows, width, heads, head width) arrays, made when it first computes.
-    """
-
-    rows: int
-    width: int
-    layers: dict[int, tuple[mx.array, mx.array]] = field(default_factory=dict)
-
-    def at(self, rows: np.ndarray) -> KeyValueRows:
-        """The part that a call over some of the sequences, `rows` (R,) int, reads and writes."""
-        return KeyValueRows(self, rows)
-
-
-@dataclass(eq=False)
-class KeyValueRows:
-    """What `Denoiser.forward` takes as its cache."""
-
-    store: KeyValues
-    rows: np.ndarray
+from tzd.engines.cache import KeyValueRows
 
 
 class Memory:

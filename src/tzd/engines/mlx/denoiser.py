@@ -15,9 +15,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from tzd.checkpoint import check_weights
 from tzd.config import Architecture
+from tzd.engines.cache import KeyValueRows, KeyValues
 from tzd.engines.inputs import banned_columns, block_causal, check_tokens, embedding_rows
 from tzd.engines.mlx.arrays import MlxArrays
-from tzd.engines.mlx.cache import KeyValueRows, KeyValues, Memory
+from tzd.engines.mlx.cache import Memory
 from tzd.engines.mlx.smdm import Smdm
 from tzd.engines.mlx.streams import blas_threads, split
 from tzd.engines.mlx.tiny import Tiny

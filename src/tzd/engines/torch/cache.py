@@ -1,39 +1,12 @@
-"""Keys and values of earlier passes, by position."""
+"""How a call of a network reads and writes the cache of keys and values."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-
-@dataclass(eq=False)
-class KeyValues:
-    """Keys and values of every layer at `width` positions of `rows` sequences; what `empty_cache` gives.
-
-    Attributes:
-        rows: number of sequences.
-        width: positions of each.
-        layers: per layer two (rows, width, heads, head width) tensors, made when it first computes.
-    """
-
-    rows: int
-    width: int
-    layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-    def at(self, rows: np.ndarray) -> KeyValueRows:
-        """The part that a call over some of the sequences, `rows` (R,) int, reads and writes."""
-        return KeyValueRows(self, rows)
-
-
-@dataclass(eq=False)
-class KeyValueRows:
-    """What `Denoiser.forward` takes as its cache."""
-
-    store: KeyValues
-    rows: np.ndarray
+from tzd.engines.cache import KeyValueRows
 
 
 class Memory:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from tzd.checkpoint import check_weights
 from tzd.config import Architecture
+from tzd.engines.cache import KeyValueRows, KeyValues
 from tzd.engines.inputs import banned_columns, block_causal, check_tokens, embedding_rows
 from tzd.engines.torch.arrays import TorchArrays
-from tzd.engines.torch.cache import KeyValueRows, KeyValues, Memory
+from tzd.engines.torch.cache import Memory
 from tzd.engines.torch.litgpt import Litgpt
 from tzd.engines.torch.smdm import Smdm
 from tzd.engines.torch.tiny import Tiny
