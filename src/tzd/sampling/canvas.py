@@ -23,6 +23,8 @@ class Frame:
             tokens, 0 for blanks.
         nfe: denoiser calls so far; a guided step makes two.
         lengths: (B,) int64, columns of each row; what lies behind is padding.
+        alive: (B, T) bool, the living cells of a Game of Life; None elsewhere.
+        generation: number of the Game of Life's generation; None elsewhere.
     """
 
     step: int
@@ -32,6 +34,8 @@ class Frame:
     confidence: np.ndarray
     nfe: int
     lengths: np.ndarray
+    alive: np.ndarray | None = None
+    generation: int | None = None
 
 
 @dataclass(eq=False)

@@ -1,0 +1,66 @@
+"""What a frame's cells read. Every viewer draws a text as cells of one width, so that nothing ever moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.cells import cell_len, set_cell_size
+
+from tzd.printable import printable
+
+if TYPE_CHECKING:
+    from tzd.corpus import Tokenizer
+    from tzd.sampling import Frame
+
+MASK = "░"
+WIDEST_CELL = 8  # longer pieces of text are cut, in pictures only
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One run of a sampler, as viewers show it: what its frames do not say themselves.
+
+    Attributes:
+        title: what stands above it; nothing if empty.
+        pieces: the text of each token, V of them.
+        columns: cells of a line, where the text is a board; None where a viewer may choose.
+    """
+
+    title: str
+    pieces: Sequence[str]
+    columns: int | None = None
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, title: str = "", columns: int | None = None) -> Panel:
+        """The panel of a model that has this tokenizer."""
+        return cls(title, tuple(tokenizer.pieces(np.arange(tokenizer.vocab_size))), columns)
+
+    @cached_property
+    def width(self) -> int:
+        """Columns of a terminal that a cell takes, 1..`WIDEST_CELL`; 1 for characters."""
+        return max(1, min(WIDEST_CELL, max(map(cell_len, self._signs), default=1)))
+
+    @cached_property
+    def _signs(self) -> list[str]:
+        return [printable(piece, keep="") for piece in self.pieces]
+
+    @cached_property
+    def glyphs(self) -> np.ndarray:
+        """(V + 2,) str: each token's cell, line breaks and their like as signs; then [MASK]'s; then padding's."""
+        mask = MASK if self.width == 1 else MASK * (self.width - 1)
+        return np.array([set_cell_size(sign, self.width) for sign in [*self._signs, mask, ""]], dtype=object)
+
+    @property
+    def unit(self) -> str:
+        """What a cell is."""
+        return "characters" if self.width == 1 else "tokens"
+
+    def cells(self, frame: Frame) -> np.ndarray:
+        """(B, T) int, where in `glyphs` each cell of a frame is."""
+        known = len(self.pieces)
+        padding = np.arange(frame.tokens.shape[1]) >= frame.lengths[:, None]
+        return np.where(padding, known + 1, np.where(frame.masked, known, frame.tokens.clip(0, known - 1)))
