@@ -18,9 +18,11 @@ from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
 from tzd.diffusion.objective import Objective
 from tzd.engines import engine_module
 from tzd.engines.formats import read_any
-from tzd.errors import CheckpointError, CorpusError, UserError
+from tzd.errors import CheckpointError, CorpusError, UserError, nearest
 from tzd.hub import hub_model
 from tzd.mapping import from_mapping
+
+PRECISIONS = ("32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def load(
     engine: str | None = None,
     denoiser: Any = None,
     *,
+    precision: str = "32",
     trust_remote_code: bool = False,
     mask_id: int | None = None,
     shift: bool | None = None,
@@ -112,6 +115,8 @@ def load(
             `hf:owner/name`, `hf:owner/name@revision`, `hf:FOLDER`, or a folder with a `config.json` as the hub has it.
         engine: "torch", "mlx", or None for the best one here; models of the hub compute on torch.
         denoiser: your own module, for a checkpoint that was trained with it.
+        precision: "32", or "bf16" for matrix products in bfloat16: faster where the processor or the GPU has it, and
+            good to about three digits.
         trust_remote_code: whether code that comes with a model of the hub may run on this machine.
         mask_id: id of a hub model's [MASK], where it is not what the model itself says.
         shift: whether a hub model's logits at position i are those of token i + 1; None: as its kind has it.
@@ -120,7 +125,11 @@ def load(
         CheckpointError: the checkpoint is missing, damaged, of a newer format, or does not fit the model.
         UserError: there is no such model of the hub, or it would run code that is not trusted.
     """
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision '{precision}'{nearest(str(precision), PRECISIONS)}")
     name = hub_model(path)
+    if name is not None and precision != "32":
+        raise UserError(f"{path} computes in the precision of its own weights: leave out precision={precision}")
     if name is not None:
         return _load_hub(name, engine, denoiser, trust_remote_code=trust_remote_code, mask_id=mask_id, shift=shift)
     if mask_id is not None or shift is not None:
@@ -141,6 +150,7 @@ def load(
         block_len=objective.block_len,
         where=checkpoint.source,
         network=denoiser,
+        half=precision == "bf16",
     )
     described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
     tokenizer = load_tokenizer(described, checkpoint.folder) if described else None

@@ -90,7 +90,7 @@ def _bench(args: argparse.Namespace) -> tuple[Bench, str]:
 
     if args.samples < 1 or args.batch_size < 1:
         raise UserError("--samples and --batch-size must be at least 1")
-    model = load(args.checkpoint, engine=args.engine, trust_remote_code=args.trust_remote_code)
+    model = writing.load_model(args, args.checkpoint)
     judge = None if args.judge is None else load(args.judge, engine=args.engine)
     if judge is not None:
         check_judge(judge.denoiser)

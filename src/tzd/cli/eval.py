@@ -43,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the NELBO of a text."""
-    from tzd import answers_nelbo, load, nelbo
+    from tzd import answers_nelbo, nelbo
 
-    model = load(args.checkpoint, engine=args.engine, trust_remote_code=args.trust_remote_code)
+    model = writing.load_model(args, args.checkpoint)
     if isinstance(model.tokenizer, PairTokenizer) and args.data.endswith(".jsonl"):
         pairs = _pairs(args, model)
         bound = answers_nelbo(model, pairs, draws=args.draws, seed=args.seed)

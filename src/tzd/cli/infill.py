@@ -17,10 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fills the blanks."""
-    from tzd import load
     from tzd.api import infill_stream
 
-    model = load(args.checkpoint, engine=args.engine, trust_remote_code=args.trust_remote_code)
+    model = writing.load_model(args, args.checkpoint)
     frames = infill_stream(model, args.text, mask=args.mask, **writing.request(args))
     writing.write(model, frames, quiet=args.quiet, as_json=args.json)
     return 0

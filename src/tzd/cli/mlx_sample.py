@@ -37,12 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes text."""
-    from tzd import load, stream
+    from tzd import stream
 
     for flag, value in (("--num-blocks", args.num_blocks), ("--batch-size", args.batch_size)):
         if value < 1:
             raise UserError(f"{flag} must be at least 1, not {value}")
-    model = load(args.weights, engine=args.engine)
+    model = writing.load_model(args, args.weights)
     frames = stream(model, **{**writing.request(args), **_canvas(args, model)})
     writing.write(model, frames, quiet=args.quiet, as_json=args.json)
     return 0

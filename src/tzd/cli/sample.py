@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes text."""
-    from tzd import load, stream
+    from tzd import stream
 
-    model = load(args.checkpoint, engine=args.engine, trust_remote_code=args.trust_remote_code)
+    model = writing.load_model(args, args.checkpoint)
     frames = stream(model, prompt=args.prompt, length=args.length, chat=args.chat, **writing.request(args))
     writing.write(model, frames, quiet=args.quiet, as_json=args.json)
     return 0

@@ -38,6 +38,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what every command has that loads a model."""
     parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
     parser.add_argument(
+        "--precision",
+        default="32",
+        help="of matrix products: 32, or bf16, faster where the machine has it (default 32)",
+    )
+    parser.add_argument(
         "--trust-remote-code", action="store_true", help="let code that comes with a model of the hub run here"
     )
 
@@ -64,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print the text only, without the live view")
     parser.add_argument("--json", action="store_true", help="end with one JSON object: text, answers, tokens, nfe")
     parser.epilog = "Any setting of the sampler can be given as --sampler.KEY=VALUE; 'tzd samplers' shows them."
+
+
+def load_model(args: argparse.Namespace, path: str) -> Model:
+    """The model at `path`, as the flags of `add_model_arguments` say."""
+    from tzd import load
+
+    return load(path, engine=args.engine, precision=args.precision, trust_remote_code=args.trust_remote_code)
 
 
 def request(args: argparse.Namespace) -> dict[str, Any]:

@@ -158,6 +158,7 @@ def load_denoiser(
     block_len: int = 0,
     where: Path,
     network: nn.Module | None = None,
+    half: bool = False,
 ) -> TorchDenoiser:
     """The denoiser that a checkpoint holds, on the best device here.
 
@@ -168,10 +169,18 @@ def load_denoiser(
         block_len: length of the blocks of block diffusion; 0 for every other model.
         where: its folder, for messages.
         network: a module of the caller's own, for checkpoints that were trained with one.
+        half: matrix products in bfloat16.
     """
     network = build(config) if network is None else network
     if not isinstance(network, nn.Module):
         raise UserError(f"the torch engine computes with a torch.nn.Module, not with a {type(network).__name__}")
     check_weights(weights, weight_shapes(network), where)
     set_weights(network, weights)
-    return TorchDenoiser(network, config, context_len=context_len, block_len=block_len, device=best_device())
+    return TorchDenoiser(
+        network,
+        config,
+        context_len=context_len,
+        block_len=block_len,
+        device=best_device(),
+        autocast=torch.bfloat16 if half else None,
+    )
