@@ -1,13 +1,17 @@
 """Every sampler on every engine, with a real network: given tokens stay, blanks are filled, passes are counted."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from networks import CONFIG, on
+import tzd
+from networks import CONFIG, checkpoint, on
+from networks import canvas as noisy
 from promises import assert_promises_kept
 from tzd.config import TinyConfig
+from tzd.errors import UserError
 from tzd.sampling import Sampler, descriptions, sampler, stream
 from tzd.sampling.presets import settings_of
 
@@ -42,3 +46,14 @@ def test_every_sampler_keeps_its_promises_on_every_engine(
     assert_promises_kept(frames, tokens, config.mask_id, rules)
     again = list(stream(denoiser, tokens, sampler=rules, seed=3))
     np.testing.assert_array_equal(frames[-1].tokens, again[-1].tokens)
+
+
+def test_bfloat16_is_asked_for_and_costs_digits_not_more(engine: str, tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", dataclasses.replace(CONFIG, vocab_size=128))
+    full, half = (tzd.load(folder, engine=engine, precision=precision) for precision in ("32", "bf16"))
+    logits, rounded = (model.denoiser.xp.to_numpy(model.logits(noisy())) for model in (full, half))
+    assert logits.dtype == rounded.dtype == np.float32
+    error = np.abs(logits - rounded).max() / np.abs(logits).max()
+    assert 1e-5 < error < 3e-2
+    with pytest.raises(UserError, match=r"unknown precision 'bf15' \(did you mean 'bf16'\?\)"):
+        tzd.load(folder, engine=engine, precision="bf15")
