@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import corpus, litgpt, masked_head, sampling, smdm, startup, training
+from benchmarks import corpus, litgpt, loop, masked_head, sampling, smdm, startup, training
 from tzd.errors import MissingExtraError
 
 NEEDING = {"mlx": ("mlx-training", "mlx-sampling"), "litgpt": ("litgpt", "smdm")}  # extra -> what takes it
@@ -48,7 +48,7 @@ def main() -> None:
         "what",
         nargs="*",
         metavar="WHAT",
-        help="startup, corpus, training, masked-head, litgpt, smdm, mlx-training, mlx-sampling; all, if none",
+        help="startup, corpus, training, masked-head, litgpt, smdm, loop, mlx-training, mlx-sampling; all, if none",
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps of a turn, two or more")
@@ -63,6 +63,7 @@ def main() -> None:
         "masked-head": (lambda: masked_head.measure(args.rounds, args.steps), masked_head.table),
         "litgpt": (lambda: litgpt.measure(args.rounds, args.steps), litgpt.table),
         "smdm": (lambda: smdm.measure(args.rounds, args.steps), smdm.table),
+        "loop": (lambda: loop.measure(args.rounds), loop.table),
         "mlx-training": (lambda: training.measure("mlx", args.rounds, args.steps), training.table),
         "mlx-sampling": (lambda: sampling.measure(args.rounds, args.passes), sampling.table),
     }

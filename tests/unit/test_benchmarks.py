@@ -167,9 +167,9 @@ def test_without_mlx_its_measures_are_skipped_or_refused_in_a_line(
         command.main()
     assert "mlx-sampling needs the extra 'mlx': uv sync --extra mlx" in capsys.readouterr().err
     monkeypatch.setattr(command.training, "measure", lambda engine, *args: engine)
-    for other in (command.corpus, command.masked_head):
+    for other in (command.corpus, command.masked_head, command.loop):
         monkeypatch.setattr(other, "measure", lambda *args: "figures")
-    for measured in (command.training, command.corpus, command.masked_head):
+    for measured in (command.training, command.corpus, command.masked_head, command.loop):
         monkeypatch.setattr(measured, "table", str)
     monkeypatch.setattr("sys.argv", ["benchmarks"])
     command.main()
