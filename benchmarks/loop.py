@@ -58,8 +58,8 @@ def measure(rounds: int) -> dict[str, Any]:
         _write(denoiser, "ancestral", batch, 0)  # warm-up
         turns: dict[str, list[tuple[float, float]]] = {name: [] for name in descriptions()}
         for seed in range(rounds):
-            for name in turns:
-                turns[name].append(_write(denoiser, name, batch, seed))
+            for name, figures in turns.items():
+                figures.append(_write(denoiser, name, batch, seed))
         for name, figures in turns.items():
             inside, beside = (statistics.median(column) for column in zip(*figures, strict=True))
             share = statistics.median(rest / own for own, rest in figures)
