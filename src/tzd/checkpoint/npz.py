@@ -37,32 +37,44 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: the file is damaged, or holds something other than floating-point arrays of different names.
     """
+    headers = read_headers(path)
+    for name, (_, dtype) in headers.items():
+        if dtype.kind != "f":
+            raise CheckpointError(f"{path} holds {printable(name)} as {dtype}; weights are floating-point numbers")
+    return {name: shape for name, (shape, _) in headers.items()}
+
+
+def read_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Array names -> shapes and types; nothing is unpacked, and each array's file is as long as these say.
+
+    Raises:
+        CheckpointError: the file is damaged, names an array twice, or holds Python objects.
+    """
     with _one_line_errors(path):
         return _read_headers(path)
 
 
-def _read_headers(path: Path) -> dict[str, tuple[int, ...]]:
+def _read_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is no {NPZ} file, or was cut short; get the file again")
-    shapes: dict[str, tuple[int, ...]] = {}
+    headers: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
     with zipfile.ZipFile(path) as file:
         for member in file.infolist():
             name = member.filename.removesuffix(".npy")
-            if name in shapes:
+            if name in headers:
                 raise CheckpointError(f"{path} holds {printable(name)} twice; get the file again")
             with file.open(member) as data:
                 read_header = _HEADERS.get(np.lib.format.read_magic(data))
                 if read_header is None:
                     raise CheckpointError(f"{path} holds {printable(name)} in a format of NumPy's that is not read")
-                shapes[name], _, dtype = read_header(data)
+                shape, _, dtype = read_header(data)
                 size = member.file_size - data.tell()
             if dtype.hasobject:
                 raise CheckpointError(f"{path} cannot be read: it holds Python objects, which are never unpickled")
-            if dtype.kind != "f":
-                raise CheckpointError(f"{path} holds {printable(name)} as {dtype}; weights are floating-point numbers")
-            if math.prod(shapes[name]) * dtype.itemsize != size:
+            if math.prod(shape) * dtype.itemsize != size:
                 raise CheckpointError(f"{path} is damaged: {printable(name)} is not as long as it says")
-    return shapes
+            headers[name] = shape, dtype
+    return headers
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -71,8 +83,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         CheckpointError: the file is damaged.
     """
+    return {name: as_float32(array) for name, array in read_exact(path).items()}
+
+
+def read_exact(path: Path) -> dict[str, np.ndarray]:
+    """Array names -> arrays as they are, of a file whose headers have been looked at.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     with _one_line_errors(path), zipfile.ZipFile(path) as file:
-        return {name.removesuffix(".npy"): as_float32(_read_array(file, name)) for name in file.namelist()}
+        return {name.removesuffix(".npy"): _read_array(file, name) for name in file.namelist()}
 
 
 def _read_array(file: zipfile.ZipFile, name: str) -> np.ndarray:
