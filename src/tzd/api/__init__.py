@@ -1,6 +1,7 @@
 """The public face: what `import tzd` offers, and the steps of it that commands call."""
 
 from tzd.api.converting import convert, converted
+from tzd.api.life import life
 from tzd.api.model import Model, from_function, load
 from tzd.api.scoring import answers_nelbo, log_likelihood, nelbo
 from tzd.api.training import train
@@ -16,6 +17,7 @@ __all__ = [
     "from_function",
     "infill",
     "infill_stream",
+    "life",
     "load",
     "log_likelihood",
     "nelbo",

@@ -84,7 +84,7 @@ def stream(
         model.denoiser,
         canvas,
         lengths=lengths,
-        banned=_banned(model, ban),
+        banned=banned_tokens(model, ban),
         eos_id=_marks(model) or None,
         sampler=rule,
         seed=whole("seed", seed, 0),
@@ -146,7 +146,9 @@ def infill_stream(
     pieces = [np.append(model.encode(part), model.mask_id) for part in text.split(mask)]
     row = np.concatenate(pieces)[:-1].astype(np.int32)
     canvas = np.repeat(row[None], whole("batch_size", batch_size, 1), axis=0)
-    return stream_canvas(model.denoiser, canvas, banned=_banned(model, ban), sampler=rule, seed=whole("seed", seed, 0))
+    return stream_canvas(
+        model.denoiser, canvas, banned=banned_tokens(model, ban), sampler=rule, seed=whole("seed", seed, 0)
+    )
 
 
 def finished(model: Model, frames: Iterator[Frame]) -> Sample:
@@ -186,8 +188,8 @@ def _room(model: Model, prompts: np.ndarray) -> np.ndarray:
     return window - prompts
 
 
-def _banned(model: Model, ban: Ban) -> np.ndarray | None:
-    """(V,) bool, of what the caller does not want."""
+def banned_tokens(model: Model, ban: Ban) -> np.ndarray | None:
+    """(V,) bool, of what the caller does not want; None if that is nothing."""
     size = model.denoiser.vocab_size
     banned = np.zeros(size, bool)
     for item in ban if isinstance(ban, Iterable) and not isinstance(ban, str) else [ban]:
