@@ -38,7 +38,7 @@ def test_every_command_explains_itself(name: str, tzd: Run, capsys: pytest.Captu
         (["sampel"], "unknown command 'sampel' (did you mean 'sample'?)"),
         (["--verison"], "unknown option '--verison' (did you mean '--version'?)"),
         (["sample"], "the following arguments are required: CKPT (see 'tzd sample --help')"),
-        (["eval", "x"], "the following arguments are required: --data (see 'tzd eval --help')"),
+        (["eval", "x"], "say what to measure: --data X, --infill, --gen-ppl or --tasks A,B"),
         (["sample", "x", "--lenght", "3"], "tzd sample has no argument '--lenght' (did you mean '--length'?)"),
         (["sample", "x", "--sampler.stpes=3"], "tzd sample has no argument '--sampler.stpes' (did you mean"),
         (["sample", "x", "y"], "tzd sample has no argument 'y' (see 'tzd sample --help')"),

@@ -147,7 +147,7 @@ def test_eval_scores_the_validation_split_of_a_corpus(trained: Path, tzd: Run, m
     from tzd.corpus import Corpus
 
     corpus = Corpus.from_text("markov", TEXT)
-    monkeypatch.setattr("tzd.cli.eval.open_corpus", lambda name, **_: corpus)
+    monkeypatch.setattr("tzd.cli.measuring.open_corpus", lambda name, **_: corpus)
     for split in ("validation", "test"):
         flags = [] if split == "validation" else ["--split", split]
         first = tzd("eval", trained, "--data", "markov", "--draws", 1, *flags).stdout.splitlines()[0]

@@ -30,6 +30,7 @@ FLAGS = {
     "remask": "how written tokens are taken back, likewise",
 }
 SHORT = {"confidence_threshold": "--tau"}
+SAMPLER = "ancestral"  # if none is named
 
 CHECKPOINT = "a run folder, a checkpoint folder, a file of weights, or a model of the hub (hf:owner/name, hf:FOLDER)"
 
@@ -47,9 +48,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `sample` and `infill` have in common."""
-    parser.add_argument("--sampler", metavar="NAME", default="ancestral", help="a name; 'tzd samplers' lists them")
+def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what says how to sample."""
+    parser.add_argument("--sampler", metavar="NAME", help="a name; 'tzd samplers' lists them")
     for key in FLAGS | dict.fromkeys(all_settings()):
         names = [f"--{key.replace('_', '-')}"] if key in FLAGS else []
         names += [SHORT[key]] if key in SHORT else []
@@ -58,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             *names, dest=f"sampler.{key}", type=literal, default=argparse.SUPPRESS, metavar="X", help=text
         )
+    parser.epilog = "Any setting of the sampler can be given as --sampler.KEY=VALUE; 'tzd samplers' shows them."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `sample` and `infill` have in common."""
+    add_sampler_arguments(parser)
+    parser.set_defaults(sampler=SAMPLER)
     parser.add_argument(
         "--ban", action="append", default=[], metavar="TEXT", help="a token not to write; may be given several times"
     )
@@ -68,7 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="print the text only, without the live view")
     parser.add_argument("--json", action="store_true", help="end with one JSON object: text, answers, tokens, nfe")
-    parser.epilog = "Any setting of the sampler can be given as --sampler.KEY=VALUE; 'tzd samplers' shows them."
 
 
 def load_model(args: argparse.Namespace, path: str) -> Model:
@@ -80,9 +87,14 @@ def load_model(args: argparse.Namespace, path: str) -> Model:
 
 def request(args: argparse.Namespace) -> dict[str, Any]:
     """What `tzd.stream` is to be called with: the sampler, its settings, the batch, the seed and the bans."""
+    batch = {"batch_size": args.batch_size, "seed": args.seed, "ban": args.ban}
+    return {"sampler": args.sampler, **batch, **settings(args)}
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the sampler that were given."""
     prefix = "sampler."
-    settings = {key[len(prefix) :]: value for key, value in vars(args).items() if key.startswith(prefix)}
-    return {"sampler": args.sampler, "batch_size": args.batch_size, "seed": args.seed, "ban": args.ban, **settings}
+    return {key[len(prefix) :]: value for key, value in vars(args).items() if key.startswith(prefix)}
 
 
 def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool = False) -> Sample:

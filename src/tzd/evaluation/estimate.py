@@ -17,6 +17,10 @@ class Estimate(NamedTuple):
     value: float
     stderr: float
 
+    def named(self, name: str) -> dict[str, float | None]:
+        """Both as plain data, `NAME` and `NAME_stderr`, which is None where it is not known."""
+        return {name: self.value, f"{name}_stderr": self.stderr if math.isfinite(self.stderr) else None}
+
 
 def mean(values: np.ndarray) -> Estimate:
     """The mean of independent values (N,)."""

@@ -14,9 +14,9 @@ from tzd.diffusion.denoiser import Denoiser
 from tzd.errors import UserError, nearest
 from tzd.evaluation.diversity import Diversity, diversity
 from tzd.evaluation.estimate import Estimate
-from tzd.evaluation.infilling import infill_accuracy
+from tzd.evaluation.infilling import default_span, infill_accuracy
 from tzd.evaluation.judge import judged
-from tzd.sampling import descriptions, sampler, settings_of, stream
+from tzd.sampling import Sampler, descriptions, sampler, settings_of, stream
 
 # What decides the cost of samplers that have no number of steps.
 KNOBS: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -29,7 +29,6 @@ KNOBS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "entropy-bound": ("gamma", (0.0, 0.1, 0.3, 1.0, 3.0)),
 }
 BUDGETS = (8, 16, 32, 64, 128, 256)
-_GAP = 8  # of infilling: one part in so many of a text
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Point:
         characters_per_second: of all samples together.
         judge: −log p by the judge, nats per character; None without a judge.
         diversity: see there.
-        infill: share of a gap's tokens that is restored; None for real text.
+        infill: share of a gap's tokens that is restored; None for real text, and where it was not measured.
     """
 
     contender: Contender | None
@@ -74,21 +73,23 @@ class Bench:
         denoiser: the model.
         decode: its tokens (L,) -> text.
         verdict: texts -> what a judge says of them; None without a judge.
-        training: (M,) int, the text that the model was trained on.
+        training: (M,) int, the text that the model was trained on; None where it is not known.
         held_out: (N, L) int, real text that neither has seen.
         samples: how many texts each sampler writes.
         batch_size: how many at a time.
         seed: of all draws.
+        infill: whether gaps of the held-out text are to be filled.
     """
 
     denoiser: Denoiser
     decode: Callable[[np.ndarray], str]
     verdict: Callable[[Sequence[str]], Estimate] | None
-    training: np.ndarray
+    training: np.ndarray | None
     held_out: np.ndarray
     samples: int
     batch_size: int
     seed: int = 0
+    infill: bool = True
 
     @property
     def length(self) -> int:
@@ -109,27 +110,32 @@ class Bench:
             passes.append(last.nfe)
         tokens = np.concatenate(rows)
         texts = [self.decode(row) for row in tokens]
-        span = max(1, self.length // _GAP)
         return Point(
             contender,
             nfe=float(np.mean(passes)),
             characters_per_second=sum(map(len, texts)) / seconds,
             judge=None if self.verdict is None else self.verdict(texts),
             diversity=diversity(tokens, self.training),
-            infill=infill_accuracy(
-                self.denoiser, self.held_out, sampler=rules, span=span, batch_size=self.batch_size, seed=self.seed
-            ),
+            infill=self._infill(rules) if self.infill else None,
+        )
+
+    def _infill(self, rules: Sampler) -> Estimate:
+        span = default_span(self.length)
+        return infill_accuracy(
+            self.denoiser, self.held_out, sampler=rules, span=span, batch_size=self.batch_size, seed=self.seed
         )
 
     def real(self) -> Point:
         """Real text. What depends on the number of samples is measured on as many windows of the training text.
 
         Held-out text is too short for that where the corpus is small; nothing of the training text is "copied" from it.
+        Where the training text is not known, held-out text has to do for all.
         """
-        windows = len(self.training) // self.length
-        chosen = np.linspace(0, windows - 1, min(self.samples, windows)).astype(int)
-        many = diversity(self.training[: windows * self.length].reshape(windows, -1)[chosen])
-        few = diversity(self.held_out, self.training)
+        few = many = diversity(self.held_out, self.training)
+        if self.training is not None:
+            windows = len(self.training) // self.length
+            chosen = np.linspace(0, windows - 1, min(self.samples, windows)).astype(int)
+            many = diversity(self.training[: windows * self.length].reshape(windows, -1)[chosen])
         both = Diversity(few.unigram_entropy, few.repeated_within, many.repeated_across, many.distinct, few.copied)
         verdict = None if self.verdict is None else self.verdict([self.decode(row) for row in self.held_out])
         return Point(None, 0.0, 0.0, verdict, both, None)
@@ -167,8 +173,7 @@ def _row(point: Point) -> dict[str, Any]:
     }
     numbers: dict[str, Any] = {}
     for name, estimate in estimates.items():
-        numbers[name] = None if estimate is None else estimate.value
-        numbers[f"{name}_stderr"] = None if estimate is None else estimate.stderr
+        numbers |= {name: None, f"{name}_stderr": None} if estimate is None else estimate.named(name)
     return {
         "sampler": "real text" if contender is None else contender.sampler,
         "settings": {} if contender is None else contender.settings,

@@ -11,6 +11,13 @@ from tzd.errors import UserError
 from tzd.evaluation.estimate import Estimate, mean
 from tzd.sampling import Sampler, stream
 
+_PART = 8  # the gap is one part in so many of a text, where nothing says how long it is
+
+
+def default_span(length: int) -> int:
+    """The gap of a text of `length` tokens, where nothing says how long it is."""
+    return max(1, length // _PART)
+
 
 def infill_accuracy(
     denoiser: Denoiser, tokens: np.ndarray, *, sampler: Sampler, span: int, batch_size: int = 64, seed: int = 0
@@ -31,10 +38,7 @@ def infill_accuracy(
     Raises:
         UserError: the gap is longer than the texts.
     """
-    length = tokens.shape[1]
-    if not 1 <= span < length:
-        raise UserError(f"a gap of {span} tokens does not fit into texts of {length}")
-    gap = slice((length - span) // 2, (length - span) // 2 + span)
+    gap = _gap(tokens.shape[1], span)
     right = []
     for start in range(0, len(tokens), batch_size):
         part = tokens[start : start + batch_size]
@@ -45,3 +49,25 @@ def infill_accuracy(
         (last,) = deque(stream(denoiser, canvas, frozen=frozen, sampler=sampler, seed=seed + start), maxlen=1)
         right.append((last.tokens[:, gap] == part[:, gap]).mean(axis=1))
     return mean(np.concatenate(right))
+
+
+def commonest_accuracy(tokens: np.ndarray, *, span: int) -> Estimate:
+    """What `infill_accuracy` gives to the commonest token of all that lies outside the gaps, written everywhere.
+
+    Args:
+        tokens: (N, L) int, real text.
+        span: length of the gap.
+
+    Raises:
+        UserError: the gap is longer than the texts.
+    """
+    gap = _gap(tokens.shape[1], span)
+    commonest = np.bincount(np.delete(tokens, gap, axis=1).ravel()).argmax()
+    return mean((tokens[:, gap] == commonest).mean(axis=1))
+
+
+def _gap(length: int, span: int) -> slice:
+    """`span` positions in the middle of `length`."""
+    if not 1 <= span < length:
+        raise UserError(f"a gap of {span} tokens does not fit into texts of {length}")
+    return slice((length - span) // 2, (length - span) // 2 + span)
