@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tzd.viewers.terminal import MASK, Grid, can_show, watch
+from tzd.sampling import Frame
+from tzd.viewers.panel import MASK, Panel
+from tzd.viewers.terminal import Grid, can_show, styles, watch
 
 TEXT = "First Citizen:\nBefore we proceed any further,\thear me speak.\n"
 
@@ -29,7 +31,7 @@ def frame(tokens: np.ndarray, masked: np.ndarray, revealed: np.ndarray | None = 
     tokens = np.where(masked, 10**6, np.atleast_2d(tokens))  # [MASK] may lie far outside the tokenizer's range
     revealed = np.zeros_like(masked) if revealed is None else np.atleast_2d(revealed)
     confidence = np.where(masked, 0.0, 1.0).astype(np.float32)
-    return SimpleNamespace(
+    return Frame(
         step=step,
         tokens=tokens,
         masked=masked,
@@ -40,7 +42,7 @@ def frame(tokens: np.ndarray, masked: np.ndarray, revealed: np.ndarray | None = 
     )
 
 
-def denoising(text: str = TEXT, seed: int = 0) -> list[SimpleNamespace]:
+def denoising(text: str = TEXT, seed: int = 0) -> list[Frame]:
     tokens, rng = np.array([[ord(c) for c in text]]), np.random.default_rng(seed)
     masked = np.ones(tokens.shape, dtype=bool)
     frames = [frame(tokens, masked)]
@@ -51,9 +53,13 @@ def denoising(text: str = TEXT, seed: int = 0) -> list[SimpleNamespace]:
     return frames
 
 
-def lines(grid: Grid, shown, columns: int = 30, rows: int = 20, fresh: np.ndarray | None = None) -> list[str]:
-    group = grid.draw(shown, np.zeros_like(shown.masked) if fresh is None else fresh, columns, rows)
-    return [line.plain for line in group.renderables]
+def grid_of(known: Characters | None = None, **panel) -> Grid:
+    return Grid(Panel.of(known or Characters(), **panel), styles())
+
+
+def lines(grid: Grid, shown, columns: int = 30, rows: int = 20) -> list[str]:
+    grid.take(shown)
+    return [line.plain for line in grid.draw(columns, rows)]
 
 
 def terminal(width: int = 40, height: int = 12, **options) -> Console:
@@ -61,7 +67,7 @@ def terminal(width: int = 40, height: int = 12, **options) -> Console:
 
 
 def test_no_character_moves_between_the_first_frame_and_the_last():
-    grid, frames = Grid(Characters()), denoising()
+    grid, frames = grid_of(), denoising()
     final = "".join(lines(grid, frames[-1])[:-1])
     for shown in frames:
         cells = "".join(lines(grid, shown)[:-1])
@@ -71,12 +77,12 @@ def test_no_character_moves_between_the_first_frame_and_the_last():
 
 
 def test_line_breaks_and_tabs_are_signs():
-    text = "".join(lines(Grid(Characters()), denoising()[-1])[:-1])
+    text = "".join(lines(grid_of(), denoising()[-1])[:-1])
     assert text == TEXT.replace("\n", "⏎").replace("\t", "⇥")
 
 
 def test_the_status_counts_steps_calls_and_what_is_left():
-    status = lines(Grid(Characters()), denoising()[1], columns=80)[-1]
+    status = lines(grid_of(), denoising()[1], columns=80)[-1]
     assert status.startswith("step 1 · NFE 1 · ") and status.endswith(" characters left")
     assert int(status.split(" · ")[2].split()[0]) == denoising()[1].masked.sum()
 
@@ -84,20 +90,20 @@ def test_the_status_counts_steps_calls_and_what_is_left():
 @pytest.mark.parametrize("columns", [20, 33, 80])
 def test_pieces_of_any_width_get_cells_of_one_width(columns: int):
     pieces = ["a", "日本", " the", "antidisestablishment", "\n"]
-    grid = Grid(Characters(pieces))
+    grid = grid_of(Characters(pieces))
     tokens = np.array([[0, 1, 2, 3, 4] * 7])
     masked = np.zeros(tokens.shape, dtype=bool)
     masked[0, ::3] = True
     full = lines(grid, frame(tokens, masked), columns=columns)[:-1]
-    per_line = columns // grid.width
-    assert [cell_len(line) for line in full[:-1]] == [per_line * grid.width] * (len(full) - 1)
+    per_line = columns // grid.panel.width
+    assert [cell_len(line) for line in full[:-1]] == [per_line * grid.panel.width] * (len(full) - 1)
     assert len(full) == -(-tokens.size // per_line)
 
 
 def test_what_is_behind_the_end_of_a_row_is_blank():
-    given = frame(np.array([[97, 98, 99, 100], [97, 98, 10**6, 10**6]]), np.array([[False] * 4, [False] * 4]))
-    given.lengths = np.array([4, 2])
-    assert [line.rstrip() for line in lines(Grid(Characters()), given)[:3]] == ["abcd", "", "ab"]
+    given = frame(np.array([[97, 98, 99, 100], [97, 98, 10**6, 10**6]]), np.zeros((2, 4), dtype=bool))
+    given = replace(given, lengths=np.array([4, 2]))
+    assert [line.rstrip() for line in lines(grid_of(), given)[:3]] == ["abcd", "", "ab"]
 
 
 def test_no_control_character_reaches_the_terminal():
@@ -136,7 +142,7 @@ def test_the_last_frame_is_drawn_however_fast_the_frames_come():
     assert "0 characters left" in console.file.getvalue()
 
 
-def unsure() -> list[SimpleNamespace]:
+def unsure() -> list[Frame]:
     """A is given; then B is revealed without confidence and C with; D stays masked."""
     tokens = np.array([[65, 66, 67, 68]])
     first = frame(tokens, np.array([[False, True, True, True]]))
@@ -156,12 +162,16 @@ def test_no_color_means_no_colour_codes():
 
 
 def test_styles_tell_masks_given_tokens_and_confidence_apart():
-    grid = Grid(Characters())
+    grid = grid_of()
     first, second, _ = unsure()
-    grid.draw(first, np.zeros((1, 4), dtype=bool), 40, 10)
-    line = grid.draw(second, np.array([[False, False, True, False]]), 40, 10).renderables[0]
-    styles = {line.plain[span.start]: str(span.style).strip() for span in line.spans}
-    assert styles == {"A": "bold", "B": "red", "C": "bold reverse", MASK: "dim"}
+    third = replace(second, revealed=np.array([[False, False, True, False]]))
+    lines(grid, first)
+    lines(grid, second)
+    grid.take(third)
+    line = grid.draw(40, 10)[0]
+    assert {line.plain[span.start]: str(span.style) for span in line.spans} == {
+        "A": "bold", "B": "red", "C": "bold reverse", MASK: "dim",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("rows", [4, 7, 10, 23])
@@ -169,7 +179,7 @@ def test_a_canvas_larger_than_the_screen_is_cut_to_it_around_the_first_mask(rows
     tokens = np.full((1, 600), ord("x"))
     for masked_from in (0, 300, 599):
         masked = np.arange(600)[None] >= masked_from
-        shown = lines(Grid(Characters()), frame(tokens, masked), columns=30, rows=rows)
+        shown = lines(grid_of(), frame(tokens, masked), columns=30, rows=rows)
         assert len(shown) <= rows
         assert any(MASK in line for line in shown)
 
@@ -177,6 +187,6 @@ def test_a_canvas_larger_than_the_screen_is_cut_to_it_around_the_first_mask(rows
 def test_as_many_samples_are_shown_as_fit():
     tokens = np.full((5, 60), ord("x"))
     masked = np.ones(tokens.shape, dtype=bool)
-    shown = lines(Grid(Characters()), frame(tokens, masked), columns=100, rows=6)
+    shown = lines(grid_of(), frame(tokens, masked), columns=100, rows=6)
     assert len(shown) <= 6
     assert shown[-1].endswith("3 of 5 samples shown")

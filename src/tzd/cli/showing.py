@@ -3,26 +3,90 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import math
+import os
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tzd.errors import UserError
 
 if TYPE_CHECKING:
     from tzd.sampling import Frame
     from tzd.viewers.panel import Panel
 
+FASTEST = 1000.0  # frames a second
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --save, --window, --speed and --theme."""
+    group = parser.add_argument_group("what is shown")
+    group.add_argument("--save", action="append", default=[], type=Path, metavar="FILE",
+                       help=".gif, .mp4, .html, .png, .svg or .pdf; may be given several times")  # fmt: skip
+    group.add_argument("--window", action="store_true", help="show it in a window instead of in the terminal")
+    group.add_argument("--speed", type=float, metavar="N",
+                       help="frames a second, every one of them shown; as fast as they come if not given, and files"
+                       " of some seconds")  # fmt: skip
+    group.add_argument("--theme", choices=("dark", "light"), default="dark", help="of the window and of files")
 
 
 def check(args: argparse.Namespace) -> None:
     """UserError where what is asked for cannot be shown here; called before anything heavy is done."""
+    if args.speed is not None and not (math.isfinite(args.speed) and 0 < args.speed <= FASTEST):
+        raise UserError(f"--speed must lie above 0 and be at most {FASTEST:.0f} frames a second, not {args.speed:g}")
+    for path in args.save:
+        _check_file(path)
+    if args.window and sys.platform == "linux" and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))):
+        raise UserError("there is no display for --window: leave it out, or write a file with --save FILE")
 
 
 def show(args: argparse.Namespace, panels: Sequence[Panel], moments: Iterator[tuple[Frame, ...]]) -> tuple[Frame, ...]:
     """Shows moments where the flags say; returns the last one.
 
-    On a terminal they are drawn in place; where there is none nothing is drawn: the caller prints what it has.
+    On a terminal they are drawn in place, and the drawing is gone when the last one has been shown; where there is none
+    nothing is drawn: the caller prints what it has. Files are written at the end.
+
+    Args:
+        args: the flags of `add_arguments`; with `quiet`, if there is such a flag, the terminal stays as it is.
+        panels: what is shown, side by side.
+        moments: a frame for each panel, one after the other.
     """
-    *_, last = moments
+    last, record = None, []
+    with closing(_live(args, panels, moments)) as shown:  # closed at once when interrupted: the terminal is whole again
+        for last in shown:
+            if args.save:
+                record.append(last)
+    if last is None:
+        raise UserError("there are no frames to show")
+    for path in args.save:
+        from tzd.viewers.save import save
+
+        save(panels, iter(record), path, speed=args.speed, theme=args.theme)
+        print(f"wrote {path}", file=sys.stderr)
     return last
+
+
+def _live(
+    args: argparse.Namespace, panels: Sequence[Panel], moments: Iterator[tuple[Frame, ...]]
+) -> Generator[tuple[Frame, ...]]:
+    """The moments, drawn as they pass."""
+    if args.window:
+        from tzd.viewers.window import window
+
+        moments = window(panels, moments, speed=args.speed, theme=args.theme)
+    elif sys.stdout.isatty() and not getattr(args, "quiet", False):
+        from tzd.viewers.terminal import in_place
+
+        moments = in_place(panels, moments, speed=args.speed)
+    yield from moments
+
+
+def _check_file(path: Path) -> None:
+    from tzd.viewers.save import check_ending
+
+    check_ending(path)
+    if path.is_dir() or not path.parent.is_dir():
+        what = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UserError(f"cannot write {path}: {what}")

@@ -1,4 +1,4 @@
-"""The denoising, live and in place, in a terminal.
+"""The denoising, live and in place, in a terminal: several runs side by side, texts and boards.
 
 The canvas is a fixed grid: every token has a cell of the same width from the first frame to the last, so nothing moves
 while [MASK] turns into text. Line breaks are shown as a sign; whoever wants the text itself prints it afterwards.
@@ -7,30 +7,30 @@ while [MASK] turns into text. Line breaks are shown as a sign; whoever wants the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
+from rich.style import Style
 from rich.text import Text
 
-from tzd.printable import printable
+from tzd.viewers.looks import ALIVE, BLANK, FRESH, GIVEN, LOOKS, STATES, THEMES, WRITTEN, Looks
+from tzd.viewers.panel import Panel
 
 if TYPE_CHECKING:
     from tzd.corpus import Tokenizer
     from tzd.sampling import Frame
 
-MASK = "░"
-WIDEST_CELL = 8  # longer pieces of text are cut, in the live view only
-FRAMES_PER_SECOND = 30.0
+FRAMES_PER_SECOND = 30.0  # where nobody asks for a speed
 SMALLEST = (20, 4)  # columns and rows below which there is no live view
+NARROW = 26  # columns that a panel beside others has at least
+GAP = 3  # columns between panels
 
 _STYLES = ("dim", "bold", "red", "yellow", "green", "")  # [MASK], given, then by rising confidence
-_CONFIDENCE = (0.3, 0.6, 0.9)
-_FRESH = len(_STYLES)  # added to a style's number
 
 
 def can_show(console: Console) -> bool:
@@ -40,96 +40,210 @@ def can_show(console: Console) -> bool:
 
 
 def watch(frames: Iterable[Frame], tokenizer: Tokenizer, console: Console | None = None) -> Iterator[Frame]:
-    """Draws frames as they pass; the drawing is gone when the last one has.
+    """Draws the frames of one run as they pass; see `in_place`.
 
     Args:
         frames: what a sampler yields.
         tokenizer: the model's.
-        console: where to draw; stdout if None. Nothing is drawn where it is no terminal, or too small.
+        console: where to draw; stdout if None.
 
     Yields:
         The same frames.
     """
+    for (frame,) in in_place([Panel.of(tokenizer)], ((frame,) for frame in frames), console=console):
+        yield frame
+
+
+def in_place(
+    panels: Sequence[Panel],
+    moments: Iterable[tuple[Frame, ...]],
+    *,
+    speed: float | None = None,
+    console: Console | None = None,
+) -> Iterator[tuple[Frame, ...]]:
+    """Draws moments as they pass; the drawing is gone when the last one has.
+
+    Args:
+        panels: what is shown, side by side as far as they have room.
+        moments: a frame for each panel, one after the other.
+        speed: frames a second, never more, and every one is drawn. If None, those are left out that would come
+            `FRAMES_PER_SECOND` times a second or faster, what they wrote being stressed in the next one.
+        console: where to draw; stdout if None. Nothing is drawn where it is no terminal, or too small.
+
+    Yields:
+        The same moments.
+    """
     console = console or Console()
     if not can_show(console):
-        yield from frames
+        yield from moments
         return
-    grid = Grid(tokenizer)
-    drawn, fresh = 0.0, np.zeros(0, dtype=bool)
+    screen, due = Screen(panels, coloured=bool(console.color_system) and not console.no_color), 0.0
     with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as live:
-        for frame in frames:
-            fresh = frame.revealed | fresh if fresh.size else frame.revealed
-            now = time.monotonic()
-            if now - drawn >= 1 / FRAMES_PER_SECOND or not frame.masked.any():
-                live.update(grid.draw(frame, fresh, console.width, console.height - 1), refresh=True)
-                drawn, fresh = now, np.zeros_like(fresh)
-            yield frame
+        for moment in moments:
+            screen.take(moment)
+            if speed is not None:
+                time.sleep(max(0.0, due - time.monotonic()))
+            if time.monotonic() >= due or not any(frame.masked.any() for frame in moment):
+                live.update(Group(*screen.draw(console.width, console.height - 1)), refresh=True)
+                due = time.monotonic() + 1 / (speed or FRAMES_PER_SECOND)
+            yield moment
+        if speed is not None:  # the last one is seen as long as the others
+            time.sleep(max(0.0, due - time.monotonic()))
+
+
+class Screen:
+    """Panels as the lines of a terminal.
+
+    Args:
+        panels: what is shown.
+        coloured: whether there are colours; living cells are underlined where there are none.
+    """
+
+    def __init__(self, panels: Sequence[Panel], *, coloured: bool = True) -> None:
+        self.grids = [Grid(panel, styles(coloured)) for panel in panels]
+
+    def take(self, moment: tuple[Frame, ...]) -> None:
+        """The next moment; it need not be drawn."""
+        for grid, frame in zip(self.grids, moment, strict=True):
+            grid.take(frame)
+
+    def draw(self, columns: int, rows: int) -> list[Text]:
+        """At most `rows` lines of at most `columns` columns: the panels in bands, as many beside each other as fit."""
+        across = self._across(columns)
+        bands = [self.grids[i : i + across] for i in range(0, len(self.grids), across)]
+        most = max(1, (rows + 1) // (SMALLEST[1] + 1))  # bands that are high enough to show something
+        hidden = sum(map(len, bands[most:]))
+        bands = bands[:most]
+        height = (rows - bool(hidden) - (len(bands) - 1)) // len(bands)
+        width = (columns - GAP * (across - 1)) // across
+        lines: list[Text] = []
+        for i, band in enumerate(bands):
+            lines += [Text()] if i else []
+            lines += _beside([grid.draw(width, height) for grid in band], width)
+        return [*lines, _faint(f"{hidden} more not shown: the terminal is too small", columns)] if hidden else lines
+
+    def _across(self, columns: int) -> int:
+        """How many panels stand beside each other."""
+        needs = max((grid.columns_needed for grid in self.grids), default=1)
+        return min(len(self.grids), max(1, (columns + GAP) // (needs + GAP)))
 
 
 class Grid:
-    """Frames as lines of cells.
+    """A panel as lines of cells: its title, the cells, and where the run is.
 
     Args:
-        tokenizer: the model's.
+        panel: what is shown.
+        styles: of each look.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        pieces = [printable(piece, keep="") for piece in tokenizer.pieces(np.arange(tokenizer.vocab_size))]
-        self.width = max(1, min(WIDEST_CELL, max(map(cell_len, pieces))))
-        pieces.append("")  # padding
-        self.cells = np.array([set_cell_size(piece, self.width) for piece in pieces], dtype=object)
-        self.mask = MASK if self.width == 1 else set_cell_size(MASK * (self.width - 1), self.width)
-        self.unit = "characters" if self.width == 1 else "tokens"
-        self.given: np.ndarray | None = None  # (B, T) bool, what the first frame shows
+    def __init__(self, panel: Panel, styles: Sequence[Style]) -> None:
+        self.panel, self._styles, self._seen = panel, styles, Looks()
+        self._fresh: np.ndarray | None = None  # what has been written since the last drawing
 
-    def draw(self, frame: Frame, fresh: np.ndarray, columns: int, rows: int) -> Group:
-        """A frame that fills at most `rows` lines of `columns` columns.
+    @property
+    def columns_needed(self) -> int:
+        """Columns of a terminal that it has at least, beside others: a whole board, or a narrow text."""
+        return self.panel.columns * self.panel.width if self.panel.columns else NARROW
 
-        Args:
-            frame: what to draw; the first one says what is given.
-            fresh: (B, T) bool, the tokens to stress.
-            columns: of the terminal.
-            rows: of the terminal; where they do not suffice, the lines around the first [MASK] are shown, and as many
-                samples as fit.
+    def take(self, frame: Frame) -> None:
+        """The next frame; the first one says what is given."""
+        self._fresh = frame.revealed if self._fresh is None else frame.revealed | self._fresh
+        self.frame, self.looks = frame, self._seen.of(frame, self._fresh)
+
+    def draw(self, columns: int, rows: int) -> list[Text]:
+        """The last frame in at most `rows` lines of `columns` columns.
+
+        Where these do not suffice, the lines around the first [MASK] are shown (of a board, its first ones), and as
+        many samples as fit.
         """
-        if self.given is None:
-            self.given = ~frame.masked
+        self._fresh = None
+        panel, frame = self.panel, self.frame
         samples, length = frame.tokens.shape
-        across = max(1, columns // self.width)
+        title = [_title(panel.title, columns)] if panel.title else []
+        rows -= len(title)
+        fits = max(1, columns // panel.width)
+        across = panel.columns or fits
         height = -(-length // across)
         shown = min(samples, max(1, rows // (height + 1)))
         room = max(1, min(height, rows - 1))
-        styles = self._styles(frame, fresh)
-        padding = np.arange(length) >= frame.lengths[:, None]
-        cells = np.where(frame.masked, self.mask, self.cells[np.where(frame.masked | padding, -1, frame.tokens)])
+        glyphs = panel.glyphs[panel.cells(frame)]
         lines = []
         for row in range(shown):
-            first = self._first_line(frame.masked[row], across, height, room)
+            first = 0 if panel.columns else _first_line(frame.masked[row], across, height, room)
             for start in range(first * across, min(length, (first + room) * across), across):
-                lines.append(_line(cells[row, start : start + across], styles[row, start : start + across]))
+                stop = min(length, start + min(across, fits))
+                lines.append(self._line(glyphs[row, start:stop], self.looks[row, start:stop]))
             if row + 1 < shown:
                 lines.append(Text())
-        return Group(*lines, self._status(frame, shown, columns))
+        notes = [f"{shown} of {samples} samples shown"] if shown < samples else []
+        if panel.columns and (fits < across or room < height):
+            notes.append(f"{min(fits, across)}×{room} of {across}×{height} shown")
+        return [*title, *lines, _status(panel, frame, notes, columns)]
 
-    def _styles(self, frame: Frame, fresh: np.ndarray) -> np.ndarray:
-        styles = 2 + np.searchsorted(_CONFIDENCE, frame.confidence, side="right") + _FRESH * fresh
-        return np.where(frame.masked, 0, np.where(self.given & ~frame.revealed, 1, styles))
-
-    def _first_line(self, masked: np.ndarray, across: int, height: int, room: int) -> int:
-        first_mask = int(masked.argmax()) // across if masked.any() else height
-        return max(0, min(first_mask - room // 2, height - room))
-
-    def _status(self, frame: Frame, shown: int, columns: int) -> Text:
-        samples = len(frame.tokens)
-        status = f"step {frame.step} · NFE {frame.nfe} · {int(frame.masked.sum())} {self.unit} left"
-        if shown < samples:
-            status += f" · {shown} of {samples} samples shown"
-        return Text(set_cell_size(status, min(columns, cell_len(status))), style="dim", no_wrap=True)
+    def _line(self, glyphs: np.ndarray, looks: np.ndarray) -> Text:
+        line = Text(no_wrap=True, overflow="crop")
+        edges = [0, *(np.flatnonzero(np.diff(looks)) + 1).tolist(), len(looks)]
+        for start, stop in pairwise(edges):
+            line.append("".join(glyphs[start:stop]), style=self._styles[looks[start]])
+        return line
 
 
-def _line(cells: np.ndarray, styles: np.ndarray) -> Text:
-    line = Text(no_wrap=True, overflow="crop")
-    for style, run in groupby(zip(styles, cells, strict=True), key=lambda pair: pair[0]):
-        name = f"{_STYLES[style % _FRESH]}{' bold reverse' if style >= _FRESH else ''}"
-        line.append("".join(cell for _, cell in run), style=name)
+def styles(coloured: bool = True) -> list[Style]:
+    """The style of each look, in the terminal's own colours; of living cells, both ground and ink are ours."""
+    return [_style(look, coloured) for look in range(LOOKS)]
+
+
+def _style(look: int, coloured: bool) -> Style:
+    state, theme = look % STATES, THEMES["dark"]
+    style = Style.parse(_STYLES[state] or "none")
+    if look >= ALIVE:
+        ink = {BLANK: theme.faint, GIVEN: theme.text}.get(state) or theme.levels[state - WRITTEN]
+        on = Style.parse("rgb({},{},{}) on rgb({},{},{})".format(*ink, *theme.alive))
+        style = on if coloured else style + Style(underline=True)
+    return style + Style(bold=True, reverse=True) if look % ALIVE >= FRESH else style
+
+
+def _first_line(masked: np.ndarray, across: int, height: int, room: int) -> int:
+    first_mask = int(masked.argmax()) // across if masked.any() else height
+    return max(0, min(first_mask - room // 2, height - room))
+
+
+def _beside(blocks: Sequence[Sequence[Text]], width: int) -> list[Text]:
+    """Blocks of lines side by side, each `width` columns wide."""
+    height = max(map(len, blocks))
+    lines = []
+    for at in range(height):
+        line = Text(no_wrap=True, overflow="crop")
+        for i, block in enumerate(blocks):
+            if i:
+                line.pad_right(i * (width + GAP) - line.cell_len)
+            if at < len(block):
+                line.append_text(block[at])
+        lines.append(line)
+    return lines
+
+
+def _title(title: str, columns: int) -> Text:
+    line = Text(title, style="bold", no_wrap=True)
+    line.truncate(columns, overflow="ellipsis")
     return line
+
+
+def _status(panel: Panel, frame: Frame, notes: Sequence[str], columns: int) -> Text:
+    """Where a run is, in as many words as there is room for."""
+    left, counts = int(frame.masked.sum()), [f"step {frame.step}", f"NFE {frame.nfe}"]
+    if frame.generation is not None:
+        alive = [] if frame.alive is None else [f"{int(frame.alive.sum())} alive"]
+        counts = [f"generation {frame.generation}", *alive, *counts]
+    ways = (
+        [*counts, f"{left} {panel.unit} left", *notes],
+        [*counts, f"{left} left", *notes],
+        [*counts[-1:], f"{left} left", *notes],
+        [*counts[-1:], f"{left} left"],
+    )
+    said = [" · ".join(way) for way in ways]
+    return _faint(next((line for line in said if cell_len(line) <= columns), said[-1]), columns)
+
+
+def _faint(line: str, columns: int) -> Text:
+    return Text(set_cell_size(line, min(columns, cell_len(line))), style="dim", no_wrap=True)
