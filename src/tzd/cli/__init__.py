@@ -25,7 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("tzd.cli.eval", "score a text: NELBO in nats per token and bits per character"),
     "corpus": ("tzd.cli.corpus", "list, show and fetch corpora; build large ones"),
     "convert": ("tzd.cli.convert", "turn weights of one format into another"),
+    "plot": ("tzd.cli.plot", "draw what runs recorded: loss, validation, learning rate, speed"),
     "bench": ("tzd.cli.bench", "compare the ways of sampling: cost, quality, variety"),
+    "serve": ("tzd.cli.serve", "a page in the browser on which a model writes"),
     "samplers": ("tzd.cli.samplers", "the ways of sampling, and their settings"),
 }
 

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from tzd.configs import compose
     from tzd.engines import best_engine
     from tzd.training.records import read_metrics
-    from tzd.viewers.plot import plot_run
+    from tzd.viewers.plot import plot_runs
 
     engine = args.engine or best_engine()
     config = compose(["experiment=demo", f"engine={engine}"], folders=())
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     metrics = read_metrics(folder)
     bits = metrics["val_bits_per_char"][np.isfinite(metrics["val_bits_per_char"])]
-    picture = plot_run(folder, folder / "loss.png")
+    picture = plot_runs([folder], folder / "loss.png")
     print(f"\nNELBO on held-out text: {bits[0]:.3f} bits per character before, {bits.min():.3f} after.\n")
 
     model = load(checkpoint, engine=engine)

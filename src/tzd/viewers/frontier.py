@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tzd.errors import UserError
-from tzd.viewers.plot import FORMATS
+from tzd.viewers.figure import FORMATS
 
 _MARKS = "osD^v<>Pp*Xhd"
 
