@@ -6,7 +6,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from tzd.errors import UserError
 
 if TYPE_CHECKING:
+    from tzd.api import Model
     from tzd.sampling import Frame
     from tzd.viewers.panel import Panel
 
@@ -36,14 +38,48 @@ def check(args: argparse.Namespace) -> None:
     """UserError where what is asked for cannot be shown here; called before anything heavy is done."""
     if args.speed is not None and not (math.isfinite(args.speed) and 0 < args.speed <= FASTEST):
         raise UserError(f"--speed must lie above 0 and be at most {FASTEST:.0f} frames a second, not {args.speed:g}")
-    for path in args.save:
-        _check_file(path)
+    if args.save:
+        from tzd.viewers.save import check_ending
+
+        for path in args.save:
+            check_ending(path)
     if args.window and sys.platform == "linux" and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))):
         raise UserError("there is no display for --window: leave it out, or write a file with --save FILE")
 
 
-def show(args: argparse.Namespace, panels: Sequence[Panel], moments: Iterator[tuple[Frame, ...]]) -> tuple[Frame, ...]:
-    """Shows moments where the flags say; returns the last one.
+def panel_of(model: Model, title: str = "", columns: int | None = None) -> Panel:
+    """What is shown of a model's runs; UserError where nothing says what its tokens mean."""
+    from tzd.viewers.panel import Panel
+
+    if model.tokenizer is None:
+        raise UserError("this model has no tokenizer, so that it cannot write text: put its tokenizer.json beside it")
+    return Panel.of(model.tokenizer, title, columns)
+
+
+def show(
+    args: argparse.Namespace,
+    panels: Sequence[Panel],
+    moments: Iterable[tuple[Frame, ...]],
+    *,
+    pace: float | None = None,
+) -> tuple[Frame, ...]:
+    """Shows moments where the flags say; returns the last one. Takes what `passing` takes."""
+    shown = passing(args, panels, moments, pace=pace)
+    with closing(shown):  # whatever happens, the terminal is whole again before anything is said about it
+        last = deque(shown, maxlen=1)
+    if not last:
+        raise UserError("there are no frames to show")
+    return last[0]
+
+
+def passing(
+    args: argparse.Namespace,
+    panels: Sequence[Panel],
+    moments: Iterable[tuple[Frame, ...]],
+    *,
+    pace: float | None = None,
+) -> Generator[tuple[Frame, ...]]:
+    """Shows moments where the flags say, as they pass.
 
     On a terminal they are drawn in place, and the drawing is gone when the last one has been shown; where there is none
     nothing is drawn: the caller prints what it has. Files are written at the end.
@@ -52,41 +88,33 @@ def show(args: argparse.Namespace, panels: Sequence[Panel], moments: Iterator[tu
         args: the flags of `add_arguments`; with `quiet`, if there is such a flag, the terminal stays as it is.
         panels: what is shown, side by side.
         moments: a frame for each panel, one after the other.
+        pace: frames a second on a screen, where no --speed is given; as fast as they come if None.
+
+    Yields:
+        The same moments.
     """
-    last, record = None, []
-    with closing(_live(args, panels, moments)) as shown:  # closed at once when interrupted: the terminal is whole again
-        for last in shown:
-            if args.save:
-                record.append(last)
-    if last is None:
-        raise UserError("there are no frames to show")
+    record: list[tuple[Frame, ...]] = []
+    for moment in _drawn(args, panels, moments, args.speed or pace):
+        if args.save:
+            record.append(moment)
+        yield moment
     for path in args.save:
         from tzd.viewers.save import save
 
         save(panels, iter(record), path, speed=args.speed, theme=args.theme)
         print(f"wrote {path}", file=sys.stderr)
-    return last
 
 
-def _live(
-    args: argparse.Namespace, panels: Sequence[Panel], moments: Iterator[tuple[Frame, ...]]
-) -> Generator[tuple[Frame, ...]]:
+def _drawn(
+    args: argparse.Namespace, panels: Sequence[Panel], moments: Iterable[tuple[Frame, ...]], speed: float | None
+) -> Iterable[tuple[Frame, ...]]:
     """The moments, drawn as they pass."""
     if args.window:
         from tzd.viewers.window import window
 
-        moments = window(panels, moments, speed=args.speed, theme=args.theme)
-    elif sys.stdout.isatty() and not getattr(args, "quiet", False):
+        return window(panels, iter(moments), speed=speed, theme=args.theme)
+    if sys.stdout.isatty() and not getattr(args, "quiet", False):
         from tzd.viewers.terminal import in_place
 
-        moments = in_place(panels, moments, speed=args.speed)
-    yield from moments
-
-
-def _check_file(path: Path) -> None:
-    from tzd.viewers.save import check_ending
-
-    check_ending(path)
-    if path.is_dir() or not path.parent.is_dir():
-        what = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise UserError(f"cannot write {path}: {what}")
+        return in_place(panels, moments, speed=speed)
+    return moments

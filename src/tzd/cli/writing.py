@@ -51,6 +51,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what says how to sample."""
     parser.add_argument("--sampler", metavar="NAME", help="a name; 'tzd samplers' lists them")
+    add_setting_arguments(parser)
+
+
+def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds every setting that a sampler may have."""
     for key in FLAGS | dict.fromkeys(all_settings()):
         names = [f"--{key.replace('_', '-')}"] if key in FLAGS else []
         names += [SHORT[key]] if key in SHORT else []

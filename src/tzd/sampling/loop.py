@@ -60,7 +60,7 @@ def stream(
         raise UserError(f"eos_id={eos_id} is none of the {denoiser.vocab_size} tokens")
     length = canvas.tokens.shape[1]
     width = min(length, denoiser.seq_len)
-    overlap = _overlap(sampler, denoiser)
+    overlap = overlap_of(sampler, denoiser)
     if width < length and not 0 <= overlap < width:
         if sampler.stride is not None:
             raise ConfigError(f"stride={sampler.stride} is longer than the denoiser's window of {width}")
@@ -75,7 +75,7 @@ def stream(
     return _frames(guide, canvas, Cursor(plan, width), sampler, ends, seed)
 
 
-def _overlap(sampler: Sampler, denoiser: Denoiser) -> int:
+def overlap_of(sampler: Sampler, denoiser: Denoiser) -> int:
     """How many written positions precede the first blank of each window but the first."""
     if sampler.stride is not None:
         stride = sampler.stride * denoiser.seq_len if isinstance(sampler.stride, float) else sampler.stride
