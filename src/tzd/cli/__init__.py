@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("tzd.cli.plan", "what a run would cost: operations, memory, time"),
     "sample": ("tzd.cli.sample", "write text with a trained model"),
     "infill": ("tzd.cli.infill", "fill the blanks of a text"),
+    "life": ("tzd.cli.life", "play the Game of Life on a text whose living cells the model writes"),
     "eval": ("tzd.cli.eval", "score a text: NELBO in nats per token and bits per character"),
     "corpus": ("tzd.cli.corpus", "list, show and fetch corpora; build large ones"),
     "convert": ("tzd.cli.convert", "turn weights of one format into another"),
@@ -34,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 SCRIPTS: dict[str, tuple[str, str]] = {  # the commands of Tiny Diffusion's MLX port, which have files of their own
     "mlx_training.py": ("tzd.cli.mlx_training", "train on MLX into a single file of weights, as the MLX port does"),
     "mlx_sample.py": ("tzd.cli.mlx_sample", "write connected blocks of text with such a file, as the MLX port does"),
+    "game_of_life_mlx.py": ("tzd.cli.game_of_life_mlx", "play the Game of Life on a text, as the MLX port does"),
 }
 _ALL = {**COMMANDS, **SCRIPTS}
 
