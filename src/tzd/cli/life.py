@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from tzd.cli import showing, writing
@@ -64,12 +65,10 @@ def size(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> int:
     """Plays."""
     from tzd import life
-    from tzd.viewers.panel import Panel
 
     _check(args)
     model = writing.load_model(args, args.checkpoint)
-    if model.tokenizer is None:
-        raise UserError("this model has no tokenizer, so that it cannot write text: put its tokenizer.json beside it")
+    panel = showing.panel_of(model, _title(args), columns=args.size[1])
     frames = life(
         model,
         text=_text(args, model),
@@ -84,7 +83,6 @@ def run(args: argparse.Namespace) -> int:
         ban=args.ban,
         **writing.settings(args),
     )
-    panel = Panel.of(model.tokenizer, title=_title(args), columns=args.size[1])
     last = _play(args, panel, frames)
     _tell(args, model, panel, last)
     return 0
@@ -125,19 +123,17 @@ def _title(args: argparse.Namespace) -> str:
 
 def _play(args: argparse.Namespace, panel: Panel, frames: Iterator[Frame]) -> Frame:
     """Shows the game; returns its last frame."""
-    seen: list[Frame] = []
-
-    def moments() -> Iterator[tuple[Frame]]:
-        for frame in frames:
-            seen[:] = [frame]
-            yield (frame,)
-
-    try:
-        showing.show(args, [panel], moments())
-    except KeyboardInterrupt:
-        if not (args.endless and seen):
-            raise
-    return seen[0]
+    last = None
+    with closing(showing.passing(args, [panel], ((frame,) for frame in frames))) as shown:
+        try:
+            for moment in shown:
+                last = moment[0]
+        except KeyboardInterrupt:
+            if not args.endless:
+                raise
+    if last is None:
+        raise KeyboardInterrupt
+    return last
 
 
 def _tell(args: argparse.Namespace, model: Model, panel: Panel, last: Frame) -> None:
