@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("tzd.cli.plan", "what a run would cost: operations, memory, time"),
     "sample": ("tzd.cli.sample", "write text with a trained model"),
     "infill": ("tzd.cli.infill", "fill the blanks of a text"),
+    "watch": ("tzd.cli.watch", "see a text being denoised: in the terminal, a window or a file"),
+    "compare": ("tzd.cli.compare", "see samplers, or traces, side by side"),
     "life": ("tzd.cli.life", "play the Game of Life on a text whose living cells the model writes"),
     "eval": ("tzd.cli.eval", "score a text: NELBO in nats per token and bits per character"),
     "corpus": ("tzd.cli.corpus", "list, show and fetch corpora; build large ones"),

@@ -18,8 +18,8 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
-from tzd.viewers.looks import ALIVE, BLANK, FRESH, GIVEN, LOOKS, STATES, THEMES, WRITTEN, Looks
-from tzd.viewers.panel import Panel
+from tzd.viewers.looks import ALIVE, BLANK, CONFIDENCE, FRESH, GIVEN, LOOKS, STATES, THEMES, WRITTEN, Looks
+from tzd.viewers.panel import MASK, Panel
 
 if TYPE_CHECKING:
     from tzd.corpus import Tokenizer
@@ -29,6 +29,7 @@ FRAMES_PER_SECOND = 30.0  # where nobody asks for a speed
 SMALLEST = (20, 4)  # columns and rows below which there is no live view
 NARROW = 26  # columns that a panel beside others has at least
 GAP = 3  # columns between panels
+ROOMY = 12  # rows from which on a legend stands below
 
 _STYLES = ("dim", "bold", "red", "yellow", "green", "")  # [MASK], given, then by rising confidence
 
@@ -100,15 +101,24 @@ class Screen:
     """
 
     def __init__(self, panels: Sequence[Panel], *, coloured: bool = True) -> None:
-        self.grids = [Grid(panel, styles(coloured)) for panel in panels]
+        self._styles, self._coloured, self._lives = styles(coloured), coloured, False
+        self.grids = [Grid(panel, self._styles) for panel in panels]
 
     def take(self, moment: tuple[Frame, ...]) -> None:
         """The next moment; it need not be drawn."""
         for grid, frame in zip(self.grids, moment, strict=True):
             grid.take(frame)
+            self._lives |= frame.alive is not None
 
     def draw(self, columns: int, rows: int) -> list[Text]:
-        """At most `rows` lines of at most `columns` columns: the panels in bands, as many beside each other as fit."""
+        """At most `rows` lines of at most `columns` columns."""
+        legend = self._legend()
+        if rows < ROOMY or columns < legend.cell_len or not self._coloured:
+            return self._panels(columns, rows)
+        return [*self._panels(columns, rows - 2), Text(), legend]
+
+    def _panels(self, columns: int, rows: int) -> list[Text]:
+        """The panels in bands, as many beside each other as fit."""
         across = self._across(columns)
         bands = [self.grids[i : i + across] for i in range(0, len(self.grids), across)]
         most = max(1, (rows + 1) // (SMALLEST[1] + 1))  # bands that are high enough to show something
@@ -121,6 +131,14 @@ class Screen:
             lines += [Text()] if i else []
             lines += _beside([grid.draw(width, height) for grid in band], width)
         return [*lines, _faint(f"{hidden} more not shown: the terminal is too small", columns)] if hidden else lines
+
+    def _legend(self) -> Text:
+        """What the colours say."""
+        edges = [f"{edge:.0%}" for edge in (0, *CONFIDENCE, 1)]
+        names = [f"{MASK} blank", "given", *("–".join(pair) for pair in pairwise(edges))]
+        looks = [*range(STATES), FRESH + STATES - 1, *([ALIVE + STATES - 1] if self._lives else [])]
+        parts = [(name, self._styles[look]) for name, look in zip([*names, "new", "alive"], looks, strict=False)]
+        return Text("  ", no_wrap=True).join(Text(*part) for part in parts)
 
     def _across(self, columns: int) -> int:
         """How many panels stand beside each other."""
@@ -139,6 +157,7 @@ class Grid:
     def __init__(self, panel: Panel, styles: Sequence[Style]) -> None:
         self.panel, self._styles, self._seen = panel, styles, Looks()
         self._fresh: np.ndarray | None = None  # what has been written since the last drawing
+        self._frame: Frame | None = None
 
     @property
     def columns_needed(self) -> int:
@@ -146,9 +165,10 @@ class Grid:
         return self.panel.columns * self.panel.width if self.panel.columns else NARROW
 
     def take(self, frame: Frame) -> None:
-        """The next frame; the first one says what is given."""
-        self._fresh = frame.revealed if self._fresh is None else frame.revealed | self._fresh
-        self.frame, self.looks = frame, self._seen.of(frame, self._fresh)
+        """The next frame, or the same again where others go on; the first one says what is given."""
+        written = frame.revealed if frame is not self._frame else np.zeros_like(frame.revealed)
+        self._fresh = written if self._fresh is None else written | self._fresh
+        self._frame, self._looks = frame, self._seen.of(frame, self._fresh)
 
     def draw(self, columns: int, rows: int) -> list[Text]:
         """The last frame in at most `rows` lines of `columns` columns.
@@ -156,8 +176,8 @@ class Grid:
         Where these do not suffice, the lines around the first [MASK] are shown (of a board, its first ones), and as
         many samples as fit.
         """
-        self._fresh = None
-        panel, frame = self.panel, self.frame
+        panel, frame, self._fresh = self.panel, self._frame, None
+        assert frame is not None  # what is drawn has been taken
         samples, length = frame.tokens.shape
         title = [_title(panel.title, columns)] if panel.title else []
         rows -= len(title)
@@ -172,7 +192,7 @@ class Grid:
             first = 0 if panel.columns else _first_line(frame.masked[row], across, height, room)
             for start in range(first * across, min(length, (first + room) * across), across):
                 stop = min(length, start + min(across, fits))
-                lines.append(self._line(glyphs[row, start:stop], self.looks[row, start:stop]))
+                lines.append(self._line(glyphs[row, start:stop], self._looks[row, start:stop]))
             if row + 1 < shown:
                 lines.append(Text())
         notes = [f"{shown} of {samples} samples shown"] if shown < samples else []

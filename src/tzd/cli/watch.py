@@ -1,0 +1,146 @@
+"""`tzd watch CKPT`: see a text being denoised, in one window or on and on; `tzd watch x.npz`: see it again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, count, pairwise
+from typing import TYPE_CHECKING
+
+from tzd.cli import replaying, sample, showing, writing
+from tzd.errors import UserError
+
+if TYPE_CHECKING:
+    from tzd.api import Model
+    from tzd.sampling import Frame
+
+# What says how much is written, and what each leaves no room for.
+_EXTENT = {"length": "--length", "blocks": "--blocks", "endless": "--endless", "infill": "--infill"}
+_ALONE = {"infill": ("prompt", "chat"), "blocks": ("chat",), "endless": ("chat", "json", "save", "window")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    sample.add_arguments(parser)
+    parser.add_argument("--infill", metavar="TEXT", help="fill the blanks of a text instead, _ for each token")
+    parser.add_argument("--blocks", type=int, metavar="N", help="as much as N windows hold, each overlapping the last")
+    parser.add_argument("--endless", action="store_true", help="window after window, until Ctrl-C")
+    showing.add_arguments(parser)
+    parser.epilog = f"In place of CKPT, a trace that --save-trace wrote is replayed. {parser.epilog}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Shows the denoising, and prints the text."""
+    from tzd.viewers.trace import is_trace
+
+    showing.check(args)
+    if is_trace(args.checkpoint):
+        return _replay(args)
+    _check(args)
+    model = writing.load_model(args, args.checkpoint)
+    if args.endless:
+        return _go_on(args, model)
+    moments = ((frame,) for frame in _frames(args, model))
+    frames = (frame for (frame,) in showing.passing(args, [showing.panel_of(model)], moments))
+    writing.write(model, frames, quiet=True, as_json=args.json)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """UserError where flags exclude each other; nothing has been loaded yet."""
+    from tzd.sampling import sampler
+
+    extent = [key for key in _EXTENT if getattr(args, key) is not None and getattr(args, key) is not False]
+    for one, other in pairwise(extent):
+        raise UserError(f"{_EXTENT[one]} and {_EXTENT[other]} exclude each other: leave one of them out")
+    for key in extent:
+        for other in _ALONE.get(key, ()):
+            if getattr(args, other):
+                raise UserError(f"{_EXTENT[key]} does not go with --{other}: leave one of them out")
+    if args.endless and args.batch_size != 1:
+        raise UserError("--endless writes one text: leave --batch-size out")
+    if args.blocks is not None and args.blocks < 1:
+        raise UserError(f"--blocks must be at least 1, not {args.blocks}")
+    asked = writing.request(args)
+    sampler(asked["sampler"], **writing.settings(args))
+
+
+def _frames(args: argparse.Namespace, model: Model) -> Iterator[Frame]:
+    from tzd import stream
+    from tzd.api import infill_stream
+
+    asked = writing.request(args)
+    if args.infill:
+        return infill_stream(model, args.infill, **asked)
+    length = args.length
+    if args.blocks:
+        window, overlap = _window(args, model)
+        given = len(model.encode(args.prompt))
+        length = window + (args.blocks - 1) * (window - overlap) - given
+        if length < 1:
+            raise UserError(
+                f"the prompt's {given} tokens leave nothing to write in --blocks {args.blocks}: ask for more"
+            )
+    return stream(model, prompt=args.prompt, length=length, chat=args.chat, **asked)
+
+
+def _go_on(args: argparse.Namespace, model: Model) -> int:
+    """Writes window after window until interrupted; on a terminal, the text so far stands above."""
+    held = args.prompt  # a drawing begins on a line of its own: what belongs to the next line waits for it
+    try:
+        for text in _windows(args, model):
+            held += text
+            cut = held.rfind("\n") + 1 if sys.stdout.isatty() else len(held)
+            print(writing.safe(held[:cut]), end="", flush=True)
+            held = held[cut:]
+    except KeyboardInterrupt:
+        print(writing.safe(held))
+        raise
+    return 0
+
+
+def _windows(args: argparse.Namespace, model: Model) -> Iterator[str]:
+    """The new text of one window after the other, each conditioned on the end of the one before."""
+    from tzd import stream
+    from tzd.api import finished
+    from tzd.corpus.chat import PairTokenizer
+
+    window, overlap = _window(args, model)
+    if model.ends or isinstance(model.tokenizer, PairTokenizer):
+        raise UserError("--endless is for texts that go on, and this model's answers end: leave it out")
+    panel, asked = showing.panel_of(model), writing.request(args)
+    tokens, step, nfe = model.encode(args.prompt), 0, 0
+    for seed in count(args.seed):
+        given = tokens if seed == args.seed and len(tokens) < window else tokens[len(tokens) - overlap :]
+        prompt = given if len(given) else ""
+        frames = stream(model, **{**asked, "seed": seed}, prompt=prompt, length=window - len(given))
+        first = next(frames)
+        moments = ((replace(frame, step=step + frame.step, nfe=nfe + frame.nfe),) for frame in chain([first], frames))
+        (last,) = showing.show(args, [panel], moments)
+        yield finished(model, iter([first, last])).answers[0]
+        tokens, step, nfe = last.tokens[0], last.step, last.nfe
+
+
+def _window(args: argparse.Namespace, model: Model) -> tuple[int, int]:
+    """Tokens of the model's window, and how many of them each but the first has from the one before."""
+    from tzd.sampling import sampler
+    from tzd.sampling.loop import overlap_of
+
+    rule = sampler(writing.request(args)["sampler"], **writing.settings(args))
+    window, overlap = model.denoiser.seq_len, overlap_of(rule, model.denoiser)
+    if not 0 <= overlap < window:
+        raise UserError(f"an overlap of {overlap} leaves nothing to write in the model's window of {window}")
+    return window, overlap
+
+
+def _replay(args: argparse.Namespace) -> int:
+    trace = replaying.read(args, args.checkpoint, add_arguments)
+    moments = ((frame,) for frame in trace.frames)
+    (last,) = showing.show(args, [trace.panel], moments, pace=replaying.pace(len(trace.frames)))
+    print("\n\n---\n\n".join(writing.safe(text) for text in trace.text))
+    if args.json:
+        print(json.dumps({"text": trace.text, "tokens": last.tokens.tolist(), "nfe": last.nfe}))
+    return 0
