@@ -15,7 +15,6 @@ from tzd.evaluation.frontier import KNOBS, Bench, Contender, contenders, to_rows
 from tzd.evaluation.infilling import infill_accuracy
 from tzd.evaluation.judge import judged
 from tzd.sampling import descriptions, sampler, settings_of
-from tzd.viewers.frontier import plot_frontier
 
 V, LENGTH = 5, 24
 
@@ -87,17 +86,6 @@ def test_a_point_holds_what_the_sampler_wrote() -> None:
     assert rows[0]["sampler"] == "real text" and rows[0]["infill_accuracy"] is None
     assert rows[1]["settings"] == {"steps": 6} and rows[1]["copied_stderr"] is not None
     json.dumps(rows)
-
-
-def test_the_picture_is_drawn_and_needs_a_judge(tmp_path: Path) -> None:
-    row = {"sampler": "real text", "nfe": 0.0, "judge_nats_per_char": 1.4, "judge_nats_per_char_stderr": 0.01}
-    real = {**row, "unigram_entropy": 2.8}
-    points = [{**real, "sampler": "llada", "nfe": n, "judge_nats_per_char": 1.0 + 1 / n} for n in (8, 16)]
-    assert plot_frontier([real, *points], tmp_path / "a.png", "t").stat().st_size > 10_000
-    with pytest.raises(UserError, match="needs a judge"):
-        plot_frontier([{**real, "judge_nats_per_char": None}], tmp_path / "a.png", "t")
-    with pytest.raises(UserError, match=r"ends in \.png"):
-        plot_frontier([real], tmp_path / "a.gif", "t")
 
 
 def test_an_exact_sampler_is_judged_as_its_source_is() -> None:
