@@ -11,6 +11,7 @@ import numpy as np
 
 from tzd.api.model import Model
 from tzd.api.numbers import whole
+from tzd.api.showing import Run, ShownFrame, picture, shown
 from tzd.corpus.chat import Message, PairTokenizer, user_says
 from tzd.errors import UserError
 from tzd.sampling import Frame, descriptions
@@ -34,13 +35,29 @@ class Sample:
         nfe: denoiser calls that it took; guidance counts two.
         lengths: (B,) int64, tokens of each row. Those behind are the model's [MASK], and part of nothing.
         answers: likewise as text, without what was given before the first blank.
+        steps: (B, T) int32, the step that wrote each token; 0 for what was given.
+        confidence: (B, T) float32, the denoiser's probability of each token when it was written; 1 for what was given.
+        run: sampler, settings, seed and the like.
     """
 
     text: list[str]
     tokens: np.ndarray
     nfe: int
     lengths: np.ndarray
-    answers: list[str] = field(default_factory=list)
+    answers: list[str]
+    steps: np.ndarray = field(repr=False)
+    confidence: np.ndarray = field(repr=False)
+    run: Run = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        """The texts in a notebook, coloured by confidence; where the pointer rests, when a token was written."""
+        blank, none = self.confidence == 0, np.zeros(self.tokens.shape, bool)
+        frame = ShownFrame(
+            int(self.steps.max()), self.tokens, blank, none, self.confidence, self.nfe, self.lengths,
+            steps=self.steps, run=self.run,
+        )  # fmt: skip
+        count = int(self.lengths.sum())
+        return picture(frame, none, f"{count} {self.run.panel.unit} · NFE {self.nfe}")
 
 
 def stream(
@@ -80,7 +97,7 @@ def stream(
     lengths = given + (_room(model, given) if length is None else whole("length", length, 1))
     canvas = np.full((len(rows), lengths.max()), model.mask_id, np.int32)
     canvas[np.arange(canvas.shape[1]) < given[:, None]] = np.concatenate(rows)
-    return stream_canvas(
+    frames = stream_canvas(
         model.denoiser,
         canvas,
         lengths=lengths,
@@ -89,6 +106,7 @@ def stream(
         sampler=rule,
         seed=whole("seed", seed, 0),
     )
+    return shown(frames, Run.of(model, sampler=sampler, settings=settings, seed=seed))
 
 
 def sample(model: Model, **request: Any) -> Sample:
@@ -146,22 +164,33 @@ def infill_stream(
     pieces = [np.append(model.encode(part), model.mask_id) for part in text.split(mask)]
     row = np.concatenate(pieces)[:-1].astype(np.int32)
     canvas = np.repeat(row[None], whole("batch_size", batch_size, 1), axis=0)
-    return stream_canvas(
-        model.denoiser, canvas, banned=banned_tokens(model, ban), sampler=rule, seed=whole("seed", seed, 0)
-    )
+    seed = whole("seed", seed, 0)
+    frames = stream_canvas(model.denoiser, canvas, banned=banned_tokens(model, ban), sampler=rule, seed=seed)
+    return shown(frames, Run.of(model, sampler=sampler, settings=settings, seed=seed))
 
 
-def finished(model: Model, frames: Iterator[Frame]) -> Sample:
-    """The last of a sampler's frames as a `Sample`."""
-    first = next(frames)
-    last = (deque(frames, maxlen=1) or [first])[0]
-    if model.tokenizer is None:
-        return Sample([], last.tokens, last.nfe, last.lengths)
+def finished(model: Model, frames: Iterable[Frame]) -> Sample:
+    """The last of a sampler's frames as a `Sample`.
+
+    Raises:
+        UserError: there are no frames.
+    """
+    passing = shown(frames, Run.of(model))
+    first = next(passing, None)
+    if first is None:
+        raise UserError("there are no frames: call stream again, for its frames can be drawn only once")
+    last = (deque(passing, maxlen=1) or [first])[0]
+    texts, answers = _texts(model, first, last) if model.tokenizer is not None else ([], [])
+    return Sample(texts, last.tokens, last.nfe, last.lengths, answers, last.steps, last.confidence, last.run)
+
+
+def _texts(model: Model, first: Frame, last: Frame) -> tuple[list[str], list[str]]:
+    """The text of each row, and of each row's answer."""
     begins = first.masked.argmax(axis=1)
     ends = _ends(model, last, first.masked)
     texts = [model.decode(row[:end]) for row, end in zip(last.tokens, ends, strict=True)]
     answers = [model.decode(row[begin:end]) for row, begin, end in zip(last.tokens, begins, ends, strict=True)]
-    return Sample(texts, last.tokens, last.nfe, last.lengths, answers)
+    return texts, answers
 
 
 def _marks(model: Model) -> tuple[int, ...]:

@@ -19,7 +19,8 @@ def run(args: argparse.Namespace) -> int:
     """Fills the blanks."""
     from tzd.api import infill_stream
 
+    writing.check(args)
     model = writing.load_model(args, args.checkpoint)
     frames = infill_stream(model, args.text, mask=args.mask, **writing.request(args))
-    writing.write(model, frames, quiet=args.quiet, as_json=args.json)
+    writing.write(model, frames, quiet=args.quiet, as_json=args.json, trace=args.save_trace)
     return 0

@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """Writes text."""
     from tzd import stream
 
+    writing.check(args)
     model = writing.load_model(args, args.checkpoint)
     frames = stream(model, prompt=args.prompt, length=args.length, chat=args.chat, **writing.request(args))
-    writing.write(model, frames, quiet=args.quiet, as_json=args.json)
+    writing.write(model, frames, quiet=args.quiet, as_json=args.json, trace=args.save_trace)
     return 0

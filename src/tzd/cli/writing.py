@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tzd.errors import UserError
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="print the text only, without the live view")
+    parser.add_argument("--save-trace", metavar="X.npz", help="keep the run, to be watched again without the model")
     parser.add_argument("--json", action="store_true", help="end with one JSON object: text, answers, tokens, nfe")
 
 
@@ -102,7 +104,17 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {key[len(prefix) :]: value for key, value in vars(args).items() if key.startswith(prefix)}
 
 
-def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool = False) -> Sample:
+def check(args: argparse.Namespace) -> None:
+    """UserError where a trace is asked for that cannot be written; called before anything heavy is done."""
+    if args.save_trace is not None:
+        from tzd.viewers.trace import check_ending
+
+        check_ending(Path(args.save_trace))
+
+
+def write(
+    model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool = False, trace: str | None = None
+) -> Sample:
     """Shows the denoising where there is a terminal, then prints the text.
 
     Args:
@@ -110,11 +122,13 @@ def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool =
         frames: what the sampler yields.
         quiet: print the text only.
         as_json: end with one JSON object.
+        trace: where the run is kept, if it is.
 
     Returns:
         What was written.
     """
-    from tzd.api import finished
+    from tzd.api import finished, kept
+    from tzd.viewers.film import Recorder
 
     if model.tokenizer is None:
         raise UserError("this model has no tokenizer, so that it cannot write text: put its tokenizer.json beside it")
@@ -123,10 +137,13 @@ def write(model: Model, frames: Iterator[Frame], *, quiet: bool, as_json: bool =
         from tzd.viewers.terminal import watch
 
         frames = watch(frames, model.tokenizer)
-    out = finished(model, frames)
+    recorder = Recorder()
+    out = finished(model, frames if trace is None else recorder.record(frames))
     print("\n\n---\n\n".join(safe(text) for text in out.text))
     if as_json:
         print(json.dumps({"text": out.text, "answers": out.answers, "tokens": out.tokens.tolist(), "nfe": out.nfe}))
+    if trace is not None:
+        kept(recorder, out).save(trace)
     return out
 
 

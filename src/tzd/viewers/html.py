@@ -91,11 +91,13 @@ def _hex(colour: Colour) -> str:
 
 def colour_style(theme: str | None) -> str:
     """The style in which `var(--ground)` and its like are a theme's colours; those of the reader's system if None."""
-    if theme is not None:
-        return f"color-scheme:{theme};" + ";".join(f"--{name}:{colour}" for name, colour in _colours(theme).items())
     light, dark = _colours("light"), _colours("dark")
-    pairs = (f"--{name}:light-dark({light[name]},{dark[name]})" for name in light)
-    return "color-scheme:light dark;" + ";".join(pairs)
+    if theme is None:
+        scheme, colours = "light dark", {name: f"light-dark({light[name]},{dark[name]})" for name in light}
+    else:
+        scheme, colours = theme, _colours(theme)
+    colours["haze"] = "color-mix(in srgb,var(--blank) 22%,transparent)"  # behind [MASK]
+    return f"color-scheme:{scheme};" + ";".join(f"--{name}:{colour}" for name, colour in colours.items())
 
 
 def _row(panel: Panel, frame: Frame, looks: np.ndarray, steps: np.ndarray | None, row: int) -> str:
@@ -127,7 +129,8 @@ def _style(look: int) -> str:
     name = "blank" if state == BLANK else "faint" if state == GIVEN else f"level{state - WRITTEN}"
     if look % ALIVE >= FRESH:
         return f"background:var(--{name});color:var(--ground);"
-    ground = "background:var(--alive);" if look >= ALIVE else ""
+    ground = "alive" if look >= ALIVE else "haze" if state == BLANK else ""
+    ground = f"background:var(--{ground});" if ground else ""
     return f"{ground}color:var(--{name});"
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tzd.errors import CheckpointError, UserError
 from tzd.printable import printable
 from tzd.sampling import Frame
 from tzd.viewers.film import BLANK, Change, Film
+from tzd.viewers.html import ROWS, player_html
 from tzd.viewers.panel import Panel
 
 VERSION = 1  # of the format
@@ -42,6 +45,8 @@ _TYPES: dict[str, tuple[str, int]] = {  # type and number of dimensions of every
     "json": ("uint8", 1),  # title, columns, pieces, mask_id, lives, about
 }
 _LARGEST = 2**28  # bytes that a file may unpack to
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+_LINE, _TALLEST, _CONTROLS = 80, 720, 230  # of a player in a notebook: cells of a line; pixels
 _CELLS, _FRAMES = 2**22, 2**16  # of a frame; of a run
 
 
@@ -75,6 +80,16 @@ class Trace:
         known = [*self.panel.pieces, "", ""]
         return ["".join(known[cell] for cell in row) for row in cells.tolist()]
 
+    def _repr_html_(self) -> str:
+        """A player in a notebook, in a frame of its own that can reach nothing else."""
+        page, _ = player_html([self.panel], ((frame,) for frame in self.frames))
+        *_, last = self.frames
+        rows, width = last.tokens[:ROWS].shape
+        lines = rows * -(-width * self.panel.width // (self.panel.columns or _LINE))
+        height = min(_TALLEST, _CONTROLS + 24 * lines)
+        style = f"width:100%;height:{height}px;border:0;border-radius:8px"
+        return f'<iframe sandbox="allow-scripts" style="{style}" title="A run" srcdoc="{escape(page)}"></iframe>'
+
     def save(self, path: str | Path, *, speed: float | None = None, theme: str = "dark") -> Path:
         """Writes it: `.npz` to be loaded again, or a picture, an animation or a page.
 
@@ -84,11 +99,12 @@ class Trace:
             theme: "dark" or "light".
 
         Raises:
-            UserError: the ending is none of these.
+            UserError: the ending is none of these, or something else is there.
             TzdError: it cannot be written; what was there is as it was.
         """
         path = Path(path)
         if path.suffix == npz.NPZ:
+            check_ending(path)
             replace_file(path, _packed(self))
         else:
             from tzd.viewers.save import save
@@ -98,13 +114,19 @@ class Trace:
 
 
 def check_ending(path: Path) -> None:
-    """UserError unless a trace can be written there."""
+    """Says before anything heavy is done whether a trace can be written there.
+
+    Raises:
+        UserError: another ending, no such folder, or a file that is something else.
+    """
     if path.suffix != npz.NPZ:
         raise UserError(f"cannot write {path}: a trace ends in {npz.NPZ}")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: you may not write to {path.parent}; choose another folder")
+    if path.exists() and not is_trace(path):  # weights end alike
+        raise UserError(f"cannot write {path}: it exists, and is no trace; choose another name")
 
 
 def is_trace(path: str | Path) -> bool:
@@ -149,12 +171,14 @@ def read_trace(path: str | Path) -> Trace:
 def _packed(trace: Trace) -> bytes:
     film = trace.frames if isinstance(trace.frames, Film) else Film.of(trace.frames)
     changes, panel = film.changes, trace.panel
+    used = np.concatenate([change.tokens[change.tokens != film.mask_id] for change in changes])
+    unknown = int(used.max(initial=BLANK)) + 1 - len(panel.pieces)  # a head may be wider than its tokenizer
     said = {
         "title": panel.title,
         "columns": panel.columns,
         "mask_id": film.mask_id,
         "lives": film.lives,
-        "pieces": list(panel.pieces),
+        "pieces": [*panel.pieces, *[_UNKNOWN] * unknown],
         "about": dict(trace.about),
     }
     arrays: dict[str, Any] = {
@@ -169,12 +193,17 @@ def _packed(trace: Trace) -> bytes:
         "token": np.concatenate([change.tokens for change in changes]),
         "confidence": np.concatenate([change.confidence for change in changes]),
         "flags": np.concatenate([change.flags for change in changes]),
-        "json": np.frombuffer(json.dumps(said).encode(), np.uint8),
+        "json": np.frombuffer(json.dumps(said, default=_plain).encode(), np.uint8),
     }
     packed = io.BytesIO()
     typed: dict[str, Any] = {name: np.asarray(arrays[name], kind) for name, (kind, _) in _TYPES.items()}
     np.savez_compressed(packed, **typed)
     return packed.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: numbers of NumPy's, and whatever else a setting was."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _require(holds: Any, path: Path, what: str) -> None:
