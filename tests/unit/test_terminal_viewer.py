@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tzd.sampling import Frame
+from tzd.viewers.looks import ALIVE, FRESH
 from tzd.viewers.panel import MASK, Panel
-from tzd.viewers.terminal import Grid, can_show, styles, watch
+from tzd.viewers.terminal import Grid, Screen, can_show, in_place, styles, watch
 
 TEXT = "First Citizen:\nBefore we proceed any further,\thear me speak.\n"
 
@@ -190,3 +193,131 @@ def test_as_many_samples_are_shown_as_fit():
     shown = lines(grid_of(), frame(tokens, masked), columns=100, rows=6)
     assert len(shown) <= 6
     assert shown[-1].endswith("3 of 5 samples shown")
+
+
+def board(height: int, width: int, generation: int = 3) -> Frame:
+    """Letters of the alphabet; the first column lives, and its first cell is blank."""
+    cells = np.arange(height * width)
+    masked, alive = np.zeros((2, 1, height * width), dtype=bool)
+    masked[0, 0], alive[0, ::width] = True, True
+    return replace(frame(65 + cells % 26, masked), alive=alive, generation=generation)
+
+
+def screen(*panels: Panel, **options) -> Screen:
+    return Screen(panels or [Panel.of(Characters())], **options)
+
+
+def drawn(shown: Screen, moment: tuple[Frame, ...], columns: int, rows: int) -> list[str]:
+    shown.take(moment)
+    lines = [line.plain for line in shown.draw(columns, rows)]
+    assert len(lines) <= rows
+    assert all(cell_len(line) <= columns for line in lines)
+    return lines
+
+
+def titled(*titles: str) -> list[Panel]:
+    return [Panel.of(Characters(), title) for title in titles]
+
+
+def test_panels_stand_side_by_side_where_they_fit_and_below_each_other_where_not():
+    wide = drawn(screen(*titled("left", "right")), (denoising()[-1],) * 2, 80, 24)
+    assert wide[0].split() == ["left", "right"]
+    narrow = drawn(screen(*titled("left", "right")), (denoising()[-1],) * 2, 40, 24)
+    assert narrow[0] == "left" and narrow.index("right") > 1
+    text = TEXT.replace("\n", "⏎").replace("\t", "⇥")
+    first = wide[0].index("right")
+    assert "".join(line[: first - 3] for line in wide[1:3]).rstrip() == text
+    assert "".join(line[first:] for line in wide[1:3]) == text
+    assert "".join(narrow[1:3]) == text
+
+
+def test_each_panel_has_its_own_status():
+    moment = (denoising()[0], denoising()[2])
+    status = drawn(screen(*titled("a", "b")), moment, 100, 24)[3]
+    assert "step 0 · NFE 0" in status and "step 2 · NFE 2" in status
+
+
+def test_panels_for_which_there_is_no_room_are_counted():
+    lines = drawn(screen(*titled("a", "b", "c")), (denoising()[-1],) * 3, 40, 9)
+    assert lines[-1] == "1 more in a larger terminal"
+    assert {"a", "b"} < set(lines) and "c" not in lines
+
+
+def test_nothing_moves_in_panels_either():
+    frames, shown = denoising(), screen(*titled("a", "b"))
+    for last, moment in zip(frames[1:], frames[:-1], strict=True):
+        before, after = (drawn(shown, (each, frames[0]), 80, 24) for each in (moment, last))
+        assert [line.count(MASK) for line in before[4:]] == [line.count(MASK) for line in after[4:]]
+        assert all(a in (MASK, b) for a, b in zip("".join(before[1:3]), "".join(after[1:3]), strict=True))
+
+
+def test_a_board_has_its_own_columns_whatever_the_terminal_has():
+    lines = drawn(screen(Panel.of(Characters(), columns=8)), (board(4, 8),), 80, 24)
+    assert lines[:4] == [MASK + "BCDEFGH", "IJKLMNOP", "QRSTUVWX", "YZABCDEF"]
+    assert lines[4] == "generation 3 · 4 alive · step 0 · NFE 0 · 1 characters left"
+
+
+def test_a_board_that_does_not_fit_is_cropped_and_says_so():
+    lines = drawn(screen(Panel.of(Characters(), columns=64)), (board(32, 64),), 60, 10)
+    assert [line[:3] for line in lines[:2]] == [MASK + "BC", "MNO"]
+    assert {len(line) for line in lines[:9]} == {60}
+    assert lines[-1] == "NFE 0 · 1 left · 60×9 of 64×32 shown"
+
+
+def test_living_cells_are_told_apart_with_colours_and_without():
+    for coloured in (True, False):
+        shown = screen(Panel.of(Characters(), columns=8), coloured=coloured)
+        shown.take((board(4, 8),))
+        second = shown.draw(80, 24)[1]
+        living, dead = (second.spans[i].style for i in (0, 1))
+        assert second.plain[second.spans[0].start : second.spans[0].end] == "I"
+        assert (living.bgcolor is not None) == coloured != bool(living.underline)
+        assert dead.bgcolor is None and not dead.underline
+
+
+def test_without_colours_blanks_new_and_living_cells_are_still_told_apart():
+    plain = styles(coloured=False)
+    blank, given, new, living = plain[0], plain[1], plain[FRESH + 5], plain[ALIVE + 5]
+    attributes = {str(replaced.without_color) for replaced in (blank, given, new, living, plain[5])}
+    assert len(attributes) == 5
+    assert new.reverse and living.underline
+
+
+def test_a_legend_says_what_the_colours_mean_where_there_is_room():
+    assert drawn(screen(), (denoising()[0],), 80, 24)[-1].split("  ") == [
+        MASK + " blank", "given", "0–30%", "30–60%", "60–90%", "90–100%", "new",
+    ]  # fmt: skip
+    for small in ((80, 8), (40, 24)):
+        assert "given" not in drawn(screen(), (denoising()[0],), *small)[-1]
+    assert "given" not in drawn(screen(coloured=False), (denoising()[0],), 80, 24)[-1]
+
+
+def test_with_a_speed_every_frame_is_drawn_and_none_early():
+    frames, console, times = denoising(), terminal(width=100, no_color=True), []
+    for _ in in_place([Panel.of(Characters())], ((each,) for each in frames), speed=50, console=console):
+        times.append(time.monotonic())
+    assert all(f"step {each.step} ·" in console.file.getvalue() for each in frames)
+    assert all(later - earlier >= 0.0199 for earlier, later in pairwise(times))
+
+
+def test_what_skipped_frames_wrote_is_stressed_in_the_next_that_is_drawn():
+    grid, frames = grid_of(), denoising()
+    for each in frames[:3]:
+        grid.take(each)
+    drawn = grid.draw(len(TEXT), 10)[0]
+    new = {i for span in drawn.spans if span.style.reverse for i in range(span.start, span.end)}
+    assert new == set(np.flatnonzero(frames[1].revealed[0] | frames[2].revealed[0]))
+    grid.take(frames[2])  # the same one again, while other runs go on
+    assert not any(span.style.reverse for span in grid.draw(len(TEXT), 10)[0].spans)
+
+
+def test_an_interrupted_drawing_leaves_the_cursor_visible():
+    def interrupted():
+        yield from ((each,) for each in denoising()[:2])
+        raise KeyboardInterrupt
+
+    console = terminal()
+    with pytest.raises(KeyboardInterrupt):
+        list(in_place([Panel.of(Characters())], interrupted(), console=console))
+    drawn = console.file.getvalue()
+    assert drawn.rfind("\x1b[?25h") > drawn.rfind("\x1b[?25l") > -1

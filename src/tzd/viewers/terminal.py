@@ -130,12 +130,12 @@ class Screen:
         for i, band in enumerate(bands):
             lines += [Text()] if i else []
             lines += _beside([grid.draw(width, height) for grid in band], width)
-        return [*lines, _faint(f"{hidden} more not shown: the terminal is too small", columns)] if hidden else lines
+        return [*lines, _faint(f"{hidden} more in a larger terminal", columns)] if hidden else lines
 
     def _legend(self) -> Text:
         """What the colours say."""
-        edges = [f"{edge:.0%}" for edge in (0, *CONFIDENCE, 1)]
-        names = [f"{MASK} blank", "given", *("–".join(pair) for pair in pairwise(edges))]
+        levels = [f"{low:.0%}–{high:.0%}".replace("%", "", 1) for low, high in pairwise((0, *CONFIDENCE, 1))]
+        names = [f"{MASK} blank", "given", *levels]
         looks = [*range(STATES), FRESH + STATES - 1, *([ALIVE + STATES - 1] if self._lives else [])]
         parts = [(name, self._styles[look]) for name, look in zip([*names, "new", "alive"], looks, strict=False)]
         return Text("  ", no_wrap=True).join(Text(*part) for part in parts)
