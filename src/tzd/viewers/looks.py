@@ -48,6 +48,8 @@ class Looks:
 class Theme:
     """Colours. A fresh cell is drawn in its colour turned round, a living one on a ground of its own.
 
+    Text has a contrast of 4.5 : 1 or more to whatever it stands on.
+
     Attributes:
         ground: behind everything.
         faint: titles, status lines, and what is given.
@@ -68,18 +70,18 @@ class Theme:
 THEMES = {
     "dark": Theme(
         ground=(16, 18, 24),
-        faint=(139, 148, 166),
+        faint=(158, 166, 184),
         text=(230, 233, 240),
         blank=(72, 79, 98),
-        levels=((255, 107, 107), (255, 184, 77), (126, 217, 148), (230, 233, 240)),
-        alive=(38, 62, 110),
+        levels=((255, 128, 124), (255, 184, 77), (126, 217, 148), (230, 233, 240)),
+        alive=(22, 54, 108),
     ),
     "light": Theme(
         ground=(255, 255, 255),
-        faint=(107, 114, 128),
+        faint=(90, 96, 110),
         text=(24, 28, 36),
         blank=(186, 192, 204),
-        levels=((197, 34, 31), (176, 96, 0), (15, 118, 64), (24, 28, 36)),
-        alive=(205, 222, 255),
+        levels=((179, 27, 25), (148, 78, 0), (10, 104, 56), (24, 28, 36)),
+        alive=(208, 224, 255),
     ),
 }

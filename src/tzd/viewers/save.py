@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,33 @@ if TYPE_CHECKING:
 
 SECONDS = 8.0  # that an animation takes, if it may
 
+ANIMATIONS, PAGES, PICTURES = (".gif", ".mp4"), (".html",), (".png", ".svg", ".pdf")
+
 
 def check_ending(path: Path) -> None:
-    """UserError unless a file of that name can be written."""
-    raise UserError(f"cannot write {path}")
+    """Says before anything heavy is done whether a file of that name can be written.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: the ending is none that can be written, there is no such folder, or one may not write there.
+        MissingExtraError: an MP4 without ffmpeg.
+    """
+    ending = path.suffix.lower()
+    known = ANIMATIONS + PAGES + PICTURES
+    if ending not in known:
+        raise UserError(f"cannot write {path}: a file that shows frames ends in {', '.join(known[:-1])} or {known[-1]}")
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: you may not write to {path.parent}; choose another folder")
+    if ending == ".mp4":
+        from tzd.viewers.animation import ffmpeg
+
+        ffmpeg()
 
 
 def save(
@@ -28,16 +52,32 @@ def save(
     speed: float | None = None,
     theme: str = "dark",
 ) -> tuple[Frame, ...]:
-    """Writes what frames show into a file, as its ending says.
+    """Writes what frames show into a file, as its ending says; the file is whole, or as it was.
 
     Args:
         panels: what is shown, side by side.
         moments: a frame for each panel, one after the other; all are drawn.
         path: the file: .gif, .mp4, .html, .png, .svg or .pdf.
-        speed: frames a second; what makes it `SECONDS` long if None.
+        speed: frames a second; what makes it `SECONDS` long if None. A picture of when does not need it.
         theme: "dark" or "light".
 
     Returns:
         The last moment.
+
+    Raises:
+        UserError: see `check_ending`.
+        TzdError: the file cannot be written.
     """
-    raise UserError(f"cannot write {path}")
+    check_ending(path)
+    ending = path.suffix.lower()
+    if ending in PICTURES:
+        from tzd.viewers.reveal import write_reveal
+
+        return write_reveal(panels, moments, path, theme=theme)
+    if ending in PAGES:
+        from tzd.viewers.html import write_html
+
+        return write_html(panels, moments, path, speed=speed, theme=theme)
+    from tzd.viewers.animation import write_animation
+
+    return write_animation(panels, moments, path, speed=speed, seconds=SECONDS, theme=theme)
