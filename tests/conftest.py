@@ -30,3 +30,14 @@ def engine(request: pytest.FixtureRequest) -> str:
     if request.param == "mlx":
         pytest.importorskip("mlx.core")
     return str(request.param)
+
+
+@pytest.fixture
+def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without W&B's key and without W&B's files, whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    for name, folder in (("HOME", ""), ("NETRC", "netrc"), ("WANDB_CONFIG_DIR", "c"), ("WANDB_CACHE_DIR", "cache")):
+        monkeypatch.setenv(name, str(home / folder))
+    monkeypatch.setenv("WANDB_DATA_DIR", str(home / "data"))
