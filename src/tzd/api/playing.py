@@ -99,7 +99,7 @@ def life(
 
 def _shape(size: int | tuple[int, int], model: Model) -> tuple[int, int]:
     """(H, W) of a board that the model can write."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(sides) != 2:
         raise ConfigError(f"size is (lines, columns), not {size}")
     lines, columns = (whole("a side of the board", side, SMALLEST_SIDE) for side in sides)

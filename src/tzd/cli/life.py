@@ -8,10 +8,12 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tzd.cli import showing, writing
 from tzd.errors import CorpusError, UserError
+from tzd.printable import printable
 from tzd.sampling.patterns import NAMES
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def _text(args: argparse.Namespace, model: Model) -> Any:
 
 def _title(args: argparse.Namespace) -> str:
     lines, columns = args.size
-    return f"life · {args.pattern} · {lines}×{columns}"
+    return printable(f"life · {Path(args.pattern).name} · {lines}×{columns}", keep="")
 
 
 def _play(args: argparse.Namespace, panel: Panel, frames: Iterator[Frame]) -> Frame:
