@@ -1,0 +1,217 @@
+"""The page: what stands where, and which button starts which run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from tzd.errors import TzdError
+from tzd.sampling import descriptions, settings_of
+from tzd.sampling.patterns import NAMES, SMALLEST_SIDE
+from tzd.web.limits import HOTTEST, LARGEST_SEED, Limits
+from tzd.web.runs import Runs
+from tzd.web.showing import status
+
+SAMPLER, OTHER = "ancestral", "entropy-bound"
+STEPS, LENGTH = 64, 256
+COOL = 0.8  # temperature: small models write better a little below 1
+PROMPT = "What the text begins with,\nor a text with blanks:\nTo be, or ___ to be"
+IDLE = status(["ready"], "idle")
+STOPPED = """line => line.includes('tzd-status running')
+  ? line.replace('running', 'over').replace(/<b>[^<]*/, '<b>stopped') : line"""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The settings of one tab, in the order in which runs take them."""
+
+    samplers: tuple[gr.Dropdown, ...]
+    steps: gr.Slider
+    temperature: gr.Slider
+    length: gr.Slider
+    block: gr.Slider
+    seed: gr.Number
+
+    @property
+    def inputs(self) -> list[Any]:
+        """All of them."""
+        return [*self.samplers, self.steps, self.temperature, self.length, self.block, self.seed]
+
+
+def build(runs: Runs, title: str, line: str) -> gr.Blocks:
+    """The page of a model.
+
+    Args:
+        runs: what the buttons start.
+        title: of the window.
+        line: what stands below the heading.
+    """
+    with gr.Blocks(title=title, analytics_enabled=False) as page:
+        gr.HTML(f'<div class="tzd-head"><h1>Tiny Zero Diffusion</h1><p>{escape(line)}</p></div>', padding=False)
+        with gr.Tabs():
+            with gr.Tab("Write", elem_classes="tzd-tab"):
+                result = _write_tab(runs)
+            with gr.Tab("Compare", elem_classes="tzd-tab"):
+                _compare_tab(runs)
+            with gr.Tab("Life", elem_classes="tzd-tab"):
+                board = _life_tab(runs)
+        result.change(
+            None, result, board, js="text => text", api_visibility="private"
+        )  # Life goes on with what is written
+    limits = runs.limits
+    return page.queue(max_size=limits.queue, default_concurrency_limit=limits.concurrency, api_open=False)
+
+
+def _write_tab(runs: Runs) -> gr.Textbox:
+    """Returns what holds the finished text."""
+    with gr.Row(elem_classes="tzd-columns"):
+        with gr.Column(scale=2, min_width=300, elem_classes="tzd-asks"):
+            text = _text(runs.limits)
+            start, stop = _buttons("Write")
+            form = _form(runs.limits, {"Sampler": SAMPLER})
+        with gr.Column(scale=3, min_width=320, elem_classes="tzd-shows"):
+            stage = _stage("What the model writes appears here, blank by blank.")
+            says = gr.HTML(IDLE, elem_id="write-status", padding=False)
+            result = gr.Textbox(
+                label="Finished text", lines=4, max_lines=14, interactive=False, buttons=["copy"],
+                elem_id="write-result", elem_classes="tzd-text",
+            )  # fmt: skip
+            links = gr.HTML("", padding=False)
+    _connect(start, stop, runs.write, [text, *form.inputs], [stage, says, result, links])
+    return result
+
+
+def _compare_tab(runs: Runs) -> None:
+    with gr.Row(elem_classes="tzd-columns"):
+        with gr.Column(scale=2, min_width=300, elem_classes="tzd-asks"):
+            text = _text(runs.limits)
+            start, stop = _buttons("Compare")
+            form = _form(runs.limits, {"Sampler": SAMPLER, "Against": OTHER})
+        with gr.Column(scale=3, min_width=320, elem_classes="tzd-shows"):
+            with gr.Row():
+                one = _stage("One sampler writes here,")
+                other = _stage("another one here: the one that has called the model less often goes on next.")
+            says = gr.HTML(IDLE, elem_id="compare-status", padding=False)
+            links = gr.HTML("", padding=False)
+    _connect(start, stop, runs.compare, [text, *form.inputs], [one, other, says, links])
+
+
+def _life_tab(runs: Runs) -> gr.Textbox:
+    """Returns what holds the board's text."""
+    limits, largest = runs.limits, runs.largest_side
+    with gr.Row(elem_classes="tzd-columns"):
+        with gr.Column(scale=2, min_width=300, elem_classes="tzd-asks"):
+            text = _text(limits, "What is on the board first.\nThe model writes it, if this is empty.")
+            start, stop = _buttons("Play")
+            with gr.Accordion("Settings", elem_classes="tzd-settings"):
+                pattern = gr.Dropdown(
+                    list(NAMES), value="text", label="Pattern", info="which cells live first", filterable=False
+                )
+                with gr.Row():
+                    generations = _slider("Generations", 1, limits.generations, 40)
+                    side = _slider("Side", SMALLEST_SIDE, largest, 32)
+                with gr.Row():
+                    steps = _slider("Steps each", 1, min(16, limits.steps), 3)
+                    temperature = _temperature()
+                with gr.Row():
+                    seed = _seed()
+                    reseed = gr.Checkbox(False, label="Begin anew when nothing moves", min_width=130)
+        with gr.Column(scale=3, min_width=320, elem_classes="tzd-shows"):
+            stage = _stage(
+                "Conway’s Game of Life on a text. In each generation the living cells are erased, and the model writes "
+                "them anew, with an eye on all others.",
+                "tzd-stage tzd-board",
+            )
+            says = gr.HTML(IDLE, elem_id="life-status", padding=False)
+            links = gr.HTML("", padding=False)
+    inputs = [text, pattern, side, generations, steps, temperature, reseed, seed]
+    _connect(start, stop, runs.life, inputs, [stage, says, links])
+    return text
+
+
+def _connect(start: gr.Button, stop: gr.Button, run: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
+    """One button starts a run, the other one ends it."""
+    says = next(output for output in outputs if str(output.elem_id).endswith("-status"))
+    # Values come as the browser sent them: `tzd.web.asking` checks them, and says what is wrong in words.
+    running = start.click(
+        _in_words(run), inputs, outputs, preprocess=False, api_visibility="private", show_progress="hidden",
+        concurrency_id="model",
+    )  # fmt: skip
+    stop.click(None, says, says, js=STOPPED, cancels=[running], api_visibility="private")
+    running.then(None, says, says, js=STOPPED, api_visibility="private")  # pictures that were on their way are here now
+
+
+def _in_words(run: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """A refusal is a line on the page; what a browser sent is not HTML in it."""
+
+    @wraps(run)
+    def said(*values: Any) -> Iterator[Any]:
+        try:
+            yield from run(*values)
+        except TzdError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from None
+
+    return said
+
+
+def _text(limits: Limits, hint: str = PROMPT) -> gr.Textbox:
+    return gr.Textbox(
+        label="Text", lines=4, max_lines=10, max_length=limits.length, elem_classes="tzd-text", placeholder=hint
+    )
+
+
+def _buttons(verb: str) -> tuple[gr.Button, gr.Button]:
+    with gr.Row():
+        start = gr.Button(verb, variant="primary", min_width=120, scale=2)
+        stop = gr.Button("Stop", min_width=80, scale=1, elem_classes="tzd-stop")
+    return start, stop
+
+
+def _stage(hint: str, classes: str = "tzd-stage") -> gr.HTML:
+    return gr.HTML(f'<div class="tzd-empty">{hint}</div>', elem_classes=classes.split(), padding=False, min_width=290)
+
+
+def _slider(label: str, least: int, most: int, value: int) -> gr.Slider:
+    return gr.Slider(least, most, min(value, most), step=1, label=label, min_width=130, buttons=[])
+
+
+def _temperature() -> gr.Slider:
+    return gr.Slider(0, HOTTEST, COOL, step=0.05, label="Temperature", min_width=130, buttons=[])
+
+
+def _seed() -> gr.Number:
+    return gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=130)
+
+
+def _form(limits: Limits, samplers: dict[str, str]) -> Form:
+    with gr.Accordion("Settings", elem_classes="tzd-settings"):
+        chosen = tuple(_sampler(label, name) for label, name in samplers.items())
+        with gr.Row():
+            steps = _slider("Steps", 1, limits.steps, STEPS)
+            temperature = _temperature()
+        with gr.Row():
+            length = _slider("Length", 1, limits.length, LENGTH)
+            block = _slider("Block (0: none)", 0, limits.length, 0)
+        seed = _seed()
+    return Form(chosen, steps, temperature, length, block, seed)
+
+
+def _sampler(label: str, name: str) -> gr.Dropdown:
+    """A choice, and what is chosen in a line below it."""
+    said = {sampler: f'<div class="tzd-about">{escape(_about(sampler))}</div>' for sampler in descriptions()}
+    chosen = gr.Dropdown(list(said), value=name, label=label, filterable=False)
+    line = gr.HTML(said[name], padding=False, elem_classes="tzd-line")
+    chosen.change(None, chosen, line, js=f"name => ({json.dumps(said)})[name]", api_visibility="private")
+    return chosen
+
+
+def _about(sampler: str) -> str:
+    settings = settings_of(sampler)
+    counts = "" if "steps" in settings else " It counts no steps, and takes the passes that it needs."
+    return f"{descriptions()[sampler]}.{counts}{'' if settings['temperature'] else ' Its own temperature is 0.'}"
