@@ -533,7 +533,7 @@ def test_every_script_of_the_port_has_its_line_in_the_table():
 def test_every_command_of_the_page_runs(tmp_path: Path, tiny_shakespeare: Path):
     binaries = Path(sys.executable).parent
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
-    for name in ("train.py", "mlx_training.py", "mlx_sample.py"):
+    for name in ("train.py", "mlx_training.py", "mlx_sample.py", "game_of_life_mlx.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     lines = [line for block in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL) for line in block.splitlines()]
     assert len(lines) >= 10
@@ -558,6 +558,8 @@ def shortened(words: list[str]) -> list[str]:
         return [*(steps.get(word, word) for word in words), *SMALL]
     if words[0] == "mlx_sample.py":
         return [*words, "--steps", "2"]
+    if words[0] == "game_of_life_mlx.py":
+        return [*(word.replace("200", "1") for word in words), "--size", "8"]
     if "train" in words or "train.py" in words:
         return [*words, "training.max_steps=2", *small.split()]
     return words
