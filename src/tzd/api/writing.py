@@ -14,7 +14,7 @@ from tzd.api.numbers import whole
 from tzd.api.showing import Run, ShownFrame, picture, shown
 from tzd.corpus.chat import Message, PairTokenizer, user_says
 from tzd.errors import UserError
-from tzd.sampling import Frame, descriptions
+from tzd.sampling import DEFAULT, Frame, descriptions
 from tzd.sampling import sampler as make_sampler
 from tzd.sampling import stream as stream_canvas
 
@@ -65,7 +65,7 @@ def stream(
     *,
     length: int | None = None,
     prompt: Prompt = "",
-    sampler: str = "ancestral",
+    sampler: str = DEFAULT,
     batch_size: int = 1,
     seed: int = 0,
     chat: bool | None = None,
@@ -119,7 +119,7 @@ def infill(
     text: str,
     *,
     mask: str = "_",
-    sampler: str = "ancestral",
+    sampler: str = DEFAULT,
     batch_size: int = 1,
     seed: int = 0,
     ban: Ban = (),
@@ -149,7 +149,7 @@ def infill_stream(
     text: str,
     *,
     mask: str = "_",
-    sampler: str = "ancestral",
+    sampler: str = DEFAULT,
     batch_size: int = 1,
     seed: int = 0,
     ban: Ban = (),

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tzd.checkpoint.durable import replace_file
 from tzd.cli import measuring, writing
+from tzd.cli.contenders import parse_samplers
 from tzd.errors import UserError
-from tzd.sampling import descriptions
+from tzd.sampling import DEFAULT, descriptions
 
 if TYPE_CHECKING:
     from tzd.evaluation.frontier import Bench
@@ -24,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench.add_argument("checkpoint", metavar="CKPT", help=writing.CHECKPOINT)
     bench.add_argument("--judge", metavar="CKPT", help="an autoregressive model of the same corpus (objective=block,"
                        " objective.block_len=1)")  # fmt: skip
-    bench.add_argument("--samplers", metavar="A,B", help="their names; all if not given")
+    bench.add_argument("--samplers", metavar="A,B", help="NAME or NAME:KEY=VALUE:KEY=VALUE each; all if not"
+                       " given")  # fmt: skip
     bench.add_argument("--budgets", metavar="N,N", default="8,16,32,64,128,256", help="numbers of steps")
     bench.add_argument("--samples", type=int, default=1024, metavar="N", help="texts of each (default 1024)")
     bench.add_argument("--length", type=int, metavar="N", help="tokens of a text; the model's window if not given")
@@ -34,33 +37,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench.add_argument("--data-dir", metavar="FOLDER", help="look here first for it")
     bench.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
     bench.add_argument("--out", type=Path, default=Path("bench-samplers"), metavar="FOLDER",
-                       help="where samplers.json and frontier.png go (default bench-samplers)")  # fmt: skip
+                       help="where points/, samplers.json and frontier.png go (default bench-samplers); what is"
+                       " measured there already is not measured again")  # fmt: skip
     bench.add_argument("--json", action="store_true", help="end with one JSON object")
     writing.add_model_arguments(bench)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, prints a table as it grows, writes a file and a picture."""
+    """Measures, prints a table as it grows, keeps every point; then writes a file and a picture of all of them."""
     from tzd.evaluation.frontier import contenders, to_rows
+    from tzd.evaluation.measured import Measured
 
-    names = list(descriptions()) if args.samplers is None else [name.strip() for name in args.samplers.split(",")]
-    field = list(contenders(names, _numbers(args.budgets)))
+    chosen = [(name, {}) for name in descriptions()] if args.samplers is None else parse_samplers(args.samplers)
+    field = list(contenders(chosen, _numbers(args.budgets)))
     bench, title = _bench(args)
-    points = [bench.real()]
+    conditions = {"model": args.checkpoint, "precision": args.precision, "judge": args.judge, "samples": args.samples,
+                  "length": bench.length, "seed": args.seed}  # fmt: skip
+    measured = Measured(args.out, conditions)
+    real = to_rows([bench.real()])[0]
     measuring.print_head()
-    measuring.print_row(to_rows(points)[0], "real text")
+    measuring.print_row(real, "real text")
     for contender in field:
-        points.append(bench.measure(contender))
-        measuring.print_row(to_rows(points[-1:])[0], contender.label)
-    rows = to_rows(points)
-    args.out.mkdir(parents=True, exist_ok=True)
-    result = {"model": str(args.checkpoint), "judge": args.judge, "samples": args.samples, "length": bench.length,
-              "seed": args.seed, "points": rows}  # fmt: skip
-    (args.out / "samplers.json").write_text(json.dumps(result, indent=1) + "\n")
+        row = measured.find(contender.label)
+        if row is None:
+            (row,) = to_rows([bench.measure(contender)])
+            measured.keep(row)
+        measuring.print_row(row, contender.label)
+    order = list(descriptions())
+    rows = [real, *sorted(measured.rows(), key=lambda row: (order.index(row["sampler"]), row["variant"], row["nfe"]))]
+    result = {**conditions, "points": rows}
+    replace_file(args.out / "samplers.json", (json.dumps(result, indent=1) + "\n").encode())
     if args.judge is not None:
         from tzd.viewers.frontier import plot_frontier
 
-        plot_frontier(rows, args.out / "frontier.png", title)
+        plot_frontier(rows, args.out / "frontier.png", title, emphasised=DEFAULT)
         print(f"\n{args.out / 'frontier.png'}", file=sys.stderr)
     if args.json:
         print(json.dumps(result))

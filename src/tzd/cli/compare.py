@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tzd.cli import replaying, showing, writing
-from tzd.errors import UserError, nearest
+from tzd.cli.contenders import Way, parse_samplers
+from tzd.errors import UserError
 
 if TYPE_CHECKING:
     from tzd.api import Model
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
 
     Moment = tuple[Frame, ...]
 
-SAMPLERS = "ancestral,llada,entropy-bound"  # where nobody says which
+SAMPLERS = "dilated,ancestral,llada"  # where nobody says which
 AR = "left-to-right"  # how an autoregressive model is sampled
 _OF_AR = ("temperature", "top_p", "top_k_tokens")  # the settings that it shares
-
-Way = tuple[str, dict[str, Any]]  # a sampler's name, and its settings
 
 
 @dataclass(eq=False)
@@ -89,61 +88,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"give one model, or traces alone, not {len(args.checkpoint)} (another text is --prompt)")
     ways = parse_samplers(args.samplers or SAMPLERS, writing.settings(args))
     return _sample(args, ways)
-
-
-def parse_samplers(text: str, common: dict[str, Any]) -> list[Way]:
-    """What `--samplers` says.
-
-    Args:
-        text: names with commas between them; settings follow a name, each behind a colon.
-        common: the settings that all of them share, unless theirs say otherwise.
-
-    Raises:
-        UserError: an unknown sampler, a setting that one of them does not have, or an impossible value.
-    """
-    from tzd.sampling import sampler
-
-    ways = [_parse_way(item.strip()) for item in text.split(",")]
-    for key in common:
-        _check_all_have(key, common, ways)
-    ways = [(name, {**common, **own}) for name, own in ways]
-    for name, settings in ways:
-        sampler(name, **settings)
-    return ways
-
-
-def _parse_way(item: str) -> Way:
-    name, *pairs = item.split(":")
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (equals and key and value):
-            raise UserError(f"--samplers: '{pair}' in '{item}' is no setting: write NAME:KEY=VALUE:KEY=VALUE,NAME")
-        settings[key.strip().replace("-", "_")] = writing.literal(value.strip())
-    return name, settings
-
-
-def _check_all_have(key: str, common: dict[str, Any], ways: Sequence[Way]) -> None:
-    """UserError unless all samplers have a setting; it says what to write instead."""
-    from tzd.sampling.combination import parts
-    from tzd.sampling.presets import settings_of
-
-    def has(name: str, own: dict[str, Any]) -> bool:  # a combination of one's own has them all
-        return key in settings_of(name) or bool(parts().keys() & {*own, *common})
-
-    lacking = [name for name, own in ways if not has(name, own)]
-    if not lacking:
-        return
-    mend = f"leave it out{nearest(key, settings_of(lacking[0]))}"
-    if len(lacking) < len(ways):
-        own_ones = [(name, {**({key: common[key]} if has(name, own) else {}), **own}) for name, own in ways]
-        mend = f"write --samplers {','.join(_written(*way) for way in own_ones)}"
-    raise UserError(f"sampler '{lacking[0]}' has no setting '{key}': {mend}")
-
-
-def _written(name: str, settings: dict[str, Any]) -> str:
-    """A sampler as `--samplers` has it."""
-    return ":".join([name, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def _sample(args: argparse.Namespace, ways: Sequence[Way]) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tzd.cli import measuring, writing
 from tzd.corpus.chat import PairTokenizer
 from tzd.errors import UserError
-from tzd.sampling import Sampler, sampler
+from tzd.sampling import DEFAULT, Sampler, sampler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     model = writing.load_model(args, args.checkpoint)
     if isinstance(model.tokenizer, PairTokenizer):
         raise UserError("--infill and --gen-ppl are for models of running text; this one answers prompts: use --data")
-    contender = Contender(args.sampler or writing.SAMPLER, writing.settings(args))
+    contender = Contender(args.sampler or DEFAULT, writing.settings(args))
     real = measuring.text_of(model, args.data, split=args.split, data_dir=args.data_dir)
     bench = Bench(
         denoiser=model.denoiser,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tzd.errors import UserError
 from tzd.printable import printable
-from tzd.sampling import all_settings
+from tzd.sampling import DEFAULT, all_settings
 
 if TYPE_CHECKING:
     from tzd.api import Model, Sample
@@ -31,7 +31,6 @@ FLAGS = {
     "remask": "how written tokens are taken back, likewise",
 }
 SHORT = {"confidence_threshold": "--tau"}
-SAMPLER = "ancestral"  # if none is named
 
 CHECKPOINT = "a run folder, a checkpoint folder, a file of weights, or a model of the hub (hf:owner/name, hf:FOLDER)"
 
@@ -71,7 +70,7 @@ def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `sample` and `infill` have in common."""
     add_sampler_arguments(parser)
-    parser.set_defaults(sampler=SAMPLER)
+    parser.set_defaults(sampler=DEFAULT)
     parser.add_argument(
         "--ban", action="append", default=[], metavar="TEXT", help="a token not to write; may be given several times"
     )

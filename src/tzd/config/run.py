@@ -55,7 +55,7 @@ class RunConfig:
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
-    sampler: dict[str, Any] = field(default_factory=lambda: {"name": "ancestral"})
+    sampler: dict[str, Any] = field(default_factory=lambda: {"name": "dilated"})
     logger: LoggerSettings = field(default_factory=LoggerSettings)
     seed: int = 1337
     experiment_suffix: str = ""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tzd.diffusion.denoiser import Denoiser
-from tzd.errors import UserError, nearest
 from tzd.evaluation.diversity import Diversity, diversity
 from tzd.evaluation.estimate import Estimate
 from tzd.evaluation.infilling import default_span, infill_accuracy
 from tzd.evaluation.judge import judged
-from tzd.sampling import Sampler, descriptions, sampler, settings_of, stream
+from tzd.sampling import Sampler, sampler, settings_of, stream
 
 # What decides the cost of samplers that have no number of steps.
 KNOBS: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -33,15 +32,30 @@ BUDGETS = (8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class Contender:
-    """A sampler with its settings, as `tzd.sample` takes them."""
+    """A sampler with its settings, as `tzd.sample` takes them.
+
+    Attributes:
+        sampler: its name.
+        settings: what differs from its defaults.
+        knob: the setting that decides its cost.
+    """
 
     sampler: str
     settings: dict[str, Any]
+    knob: str = "steps"
 
     @property
     def label(self) -> str:
         """Its name and what was set."""
-        return " ".join([self.sampler, *(f"{key}={value}" for key, value in self.settings.items())])
+        return self._text(self.settings)
+
+    @property
+    def variant(self) -> str:
+        """The same without what decides its cost."""
+        return self._text({key: value for key, value in self.settings.items() if key != self.knob})
+
+    def _text(self, settings: Mapping[str, Any]) -> str:
+        return " ".join([self.sampler, *(f"{key}={value}" for key, value in settings.items())])
 
 
 @dataclass(frozen=True)
@@ -141,18 +155,17 @@ class Bench:
         return Point(None, 0.0, 0.0, verdict, both, None)
 
 
-def contenders(names: Sequence[str], budgets: Sequence[int] = BUDGETS) -> Iterator[Contender]:
-    """The samplers of those names, each at every budget: a number of steps, or what else decides its cost.
+def contenders(chosen: Sequence[tuple[str, dict[str, Any]]], budgets: Sequence[int] = BUDGETS) -> Iterator[Contender]:
+    """Samplers, each at every budget: a number of steps, or what else decides its cost.
 
-    Raises:
-        UserError: there is no such sampler.
+    Args:
+        chosen: names and settings; one whose cost is set is measured at that alone.
+        budgets: numbers of steps.
     """
-    for name in names:
-        if name not in descriptions():
-            raise UserError(f"unknown sampler '{name}'{nearest(name, descriptions())}")
+    for name, settings in chosen:
         knob, values = ("steps", tuple(budgets)) if "steps" in settings_of(name) else KNOBS[name]
-        for value in values:
-            yield Contender(name, {knob: value})
+        for value in [settings[knob]] if knob in settings else values:
+            yield Contender(name, {**settings, knob: value}, knob)
 
 
 def to_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -177,6 +190,8 @@ def _row(point: Point) -> dict[str, Any]:
     return {
         "sampler": "real text" if contender is None else contender.sampler,
         "settings": {} if contender is None else contender.settings,
+        "label": "real text" if contender is None else contender.label,
+        "variant": "real text" if contender is None else contender.variant,
         "nfe": point.nfe,
         "characters_per_second": point.characters_per_second,
         **numbers,

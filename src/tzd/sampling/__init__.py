@@ -3,6 +3,6 @@
 from tzd.sampling.canvas import Frame
 from tzd.sampling.combination import Sampler, parts
 from tzd.sampling.loop import stream
-from tzd.sampling.presets import all_settings, descriptions, sampler, settings_of
+from tzd.sampling.presets import DEFAULT, all_settings, descriptions, sampler, settings_of
 
-__all__ = ["Frame", "Sampler", "all_settings", "descriptions", "parts", "sampler", "settings_of", "stream"]
+__all__ = ["DEFAULT", "Frame", "Sampler", "all_settings", "descriptions", "parts", "sampler", "settings_of", "stream"]

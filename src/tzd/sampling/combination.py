@@ -20,7 +20,7 @@ class Sampler:
     """A way of sampling. What a combination does not use, it ignores; a preset offers only what it uses.
 
     Attributes:
-        order: which blanks come first: random, left-to-right, confidence, log-confidence, margin, entropy,
+        order: which blanks come first: random, left-to-right, dilated, confidence, log-confidence, margin, entropy,
             token-confidence, token-log-confidence.
         count: how many a step fills: quota, floor, scheduled, binomial, one, fixed, factor, entropy-bound, threshold,
             klass.

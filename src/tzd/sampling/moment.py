@@ -49,6 +49,11 @@ class Moment:
         """(B, W) float64 in [0, 1), for noise on the scores."""
         return uniforms(self.seed, "order", self.step, *self.blank.shape)
 
+    @cached_property
+    def row_draws(self) -> np.ndarray:
+        """(B,) float64 in [0, 1), one for each row, the same at every step."""
+        return uniforms(self.seed, "row", 0, len(self.blank), 1)[:, 0]
+
     @property
     def last(self) -> np.ndarray:
         """(B,) bool, whether this is the block's last step."""

@@ -33,6 +33,20 @@ def left_to_right(at: Moment) -> np.ndarray:
     return np.broadcast_to(-np.arange(at.blank.shape[1], dtype=np.float64), at.blank.shape)
 
 
+def dilated(at: Moment) -> np.ndarray:
+    """Positions as far apart as can be: the van der Corput sequence over the window, shifted at random for each row.
+
+    Tokens that are written together do not see each other, and depend on each other the less the farther apart they
+    are (DUS: Luxembourg et al., 2025, arXiv:2506.19037; in two dimensions the Halton scheduler: Besnier et al., 2025).
+    """
+    width = at.blank.shape[1]
+    bits = max(1, (width - 1).bit_length())
+    places = np.arange(2**bits)
+    turned = sum(((places >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))  # a place's bits, read backwards
+    shift = (at.row_draws * 2**bits).astype(np.int64)
+    return -np.asarray(turned, np.float64)[(np.arange(width) + shift[:, None]) % 2**bits]
+
+
 def confidence(xp: Arrays, candidates: Candidates) -> Array:
     """The largest probability."""
     return xp.max(candidates.probabilities)
@@ -55,7 +69,11 @@ def log_confidence(xp: Arrays, candidates: Candidates) -> Array:
 
 
 # Orders that need no logits: moment -> (B, W) float64, read at the blanks.
-FREE_ORDERS: dict[str, Callable[[Moment], np.ndarray]] = {"random": random, "left-to-right": left_to_right}
+FREE_ORDERS: dict[str, Callable[[Moment], np.ndarray]] = {
+    "random": random,
+    "left-to-right": left_to_right,
+    "dilated": dilated,
+}
 # Orders that read the distribution on the engine: candidates of N blanks -> (N,).
 ORDERS: dict[str, Callable[[Arrays, Candidates], Array]] = {
     "confidence": confidence,

@@ -8,7 +8,7 @@ import numpy as np
 
 from tzd.config import RunConfig
 from tzd.diffusion.denoiser import Denoiser
-from tzd.sampling import Sampler, sampler, stream
+from tzd.sampling import DEFAULT, Sampler, sampler, stream
 from tzd.training.records import Written
 from tzd.training.task import Task
 
@@ -42,7 +42,7 @@ def check_samplers(config: RunConfig) -> None:
 
 def _samplers(config: RunConfig, temperatures: Sequence[float] | None) -> list[Sampler]:
     model, settings = config.model, dict(config.sampler)
-    name = settings.pop("name", "ancestral")
+    name = settings.pop("name", DEFAULT)
     if model.sampling_repo is not None:
         name, settings = {"llada": "llada", "smdm": "smdm-greedy"}[model.sampling_repo], {}
     if model.generation_num_steps is not None:

@@ -1,0 +1,68 @@
+"""What has been measured already: a file for each point, so that hours of measuring can be interrupted and shared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tzd.checkpoint.durable import replace_file
+from tzd.errors import UserError
+
+_FOLDER = "points"
+
+
+class Measured:
+    """Rows of a comparison, in a folder.
+
+    Args:
+        folder: where they are kept; it is made when the first is written.
+        conditions: what all of them have in common, as plain data: the model, the judge, how many samples.
+
+    Raises:
+        UserError: the folder holds rows that were measured under other conditions, or what is there cannot be read.
+    """
+
+    def __init__(self, folder: Path, conditions: Mapping[str, Any]) -> None:
+        self.folder = folder / _FOLDER
+        self.conditions = dict(conditions)
+        for path in self._paths():
+            for name, value in self._read(path)["conditions"].items():
+                if value != self.conditions.get(name):
+                    raise UserError(
+                        f"{folder} holds points measured with {name} {value}, not {self.conditions.get(name)}: choose"
+                        " another folder (--out), or remove it"
+                    )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows, in no order."""
+        for path in self._paths():
+            yield self._read(path)["row"]
+
+    def find(self, label: str) -> dict[str, Any] | None:
+        """The row of that label, if it is there."""
+        path = self._path(label)
+        return self._read(path)["row"] if path.exists() else None
+
+    def keep(self, row: dict[str, Any]) -> None:
+        """Writes a row down, under its label."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"conditions": self.conditions, "row": row}
+        replace_file(self._path(row["label"]), (json.dumps(content, indent=1) + "\n").encode())
+
+    def _path(self, label: str) -> Path:
+        return self.folder / f"{label.replace(' ', ',')}.json"
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("[!.]*.json"))
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        try:
+            content = json.loads(path.read_text())
+            if not isinstance(content["row"]["label"], str) or not isinstance(content["conditions"], dict):
+                raise ValueError("no point of a comparison")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} cannot be read ({error}): remove it, and it is measured again") from error
+        return content
