@@ -250,7 +250,7 @@ class _Reel:
             "length": film.width,
             "lengths": film.lengths[:ROWS].tolist(),
             "more": max(0, len(film.lengths) - ROWS),
-            "glyphs": [panel.glyphs[token].rstrip() for token in used],
+            "glyphs": [panel.glyphs[token] for token in used],
             "texts": [pieces[token] for token in used],
             "steps": steps,
             "nfe": nfe,
