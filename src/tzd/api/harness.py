@@ -59,6 +59,7 @@ class HarnessModel(LM):
         precision: see `tzd.load`.
         trust_remote_code: see `tzd.load`.
         sampler: how answers are written; the surest blank of all, one a pass, if None.
+        device: not heeded; the harness's command names one for every model. The engine takes the best there is.
         settings: the sampler's own; they have precedence over what a task asks for.
     """
 
@@ -73,6 +74,7 @@ class HarnessModel(LM):
         precision: str = "32",
         trust_remote_code: bool = False,
         sampler: str | None = None,
+        device: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
