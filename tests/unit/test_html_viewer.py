@@ -232,6 +232,18 @@ def test_a_run_with_a_tokenizer_is_recorded_with_its_text() -> None:
     assert trace.panel.pieces[97] == "a"
 
 
+def test_a_game_of_life_is_recorded_and_shown_as_a_board(tmp_path: Path) -> None:
+    frames = list(tzd.life(WRITER, text="abc", pattern="random", size=(5, 6), generations=3, sampler="llada"))
+    tzd.record(WRITER, iter(frames)).save(tmp_path / "life.npz")
+    trace = tzd.Trace.load(tmp_path / "life.npz")
+    *_, last = trace.frames
+    assert trace.panel.columns == 6 and last.generation == 3
+    np.testing.assert_array_equal(last.alive, frames[-1].alive)
+    assert trace.about["pattern"] == "random"
+    assert "width:6ch" in frames[-1]._repr_html_() and "generation 3 · " in frames[-1]._repr_html_()
+    assert ("background:var(--alive)" in frames[-1]._repr_html_()) == frames[-1].alive.any()
+
+
 def test_a_trace_plays_in_a_frame_that_can_reach_nothing() -> None:
     html = tzd.record(MODEL, tzd.stream(MODEL, length=4, steps=3))._repr_html_()
     ((tag, attrs),) = Parsed(html).elements

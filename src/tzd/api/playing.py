@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tzd.api.model import Model
 from tzd.api.numbers import whole
+from tzd.api.showing import Run, shown
 from tzd.api.writing import Ban, banned_tokens
 from tzd.errors import ConfigError, UserError
 from tzd.mapping import require
@@ -83,7 +85,7 @@ def life(
         return random_cells(shape, density=density, seed=seed, generation=generation)
 
     begin(tokens)  # what is wrong with a pattern is said before anything is written
-    return play(
+    frames = play(
         model.denoiser,
         tokens,
         begin,
@@ -95,6 +97,9 @@ def life(
         banned=banned_tokens(model, ban),
         seed=seed,
     )
+    named = Path(pattern).name if isinstance(pattern, str) else "cells"
+    run = Run.of(model, shape[1], sampler=sampler, settings=settings, seed=seed, pattern=named, wrap=wrap)
+    return shown(frames, run)
 
 
 def _shape(size: int | tuple[int, int], model: Model) -> tuple[int, int]:
