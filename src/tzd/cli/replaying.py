@@ -35,10 +35,8 @@ def read(args: argparse.Namespace, path: str, add_arguments: Callable[[argparse.
     add_arguments(parser)
     for action in parser._actions:
         if action.dest not in SHOWING and getattr(args, action.dest, action.default) != action.default:
-            raise UserError(
-                f"{action.option_strings[0]} says how to sample, and {path} has been sampled: leave the flag out, or"
-                " give a model"
-            )
+            flag = action.option_strings[0]
+            raise UserError(f"{flag} is for a model, and {path} is a trace, which has been sampled: leave {flag} out")
     return read_trace(Path(path))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -43,8 +42,10 @@ def check(args: argparse.Namespace) -> None:
 
         for path in args.save:
             check_ending(path)
-    if args.window and sys.platform == "linux" and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))):
-        raise UserError("there is no display for --window: leave it out, or write a file with --save FILE")
+    if args.window:
+        from tzd.viewers.window import check_screen
+
+        check_screen()
 
 
 def panel_of(model: Model, title: str = "", columns: int | None = None) -> Panel:
@@ -82,7 +83,8 @@ def passing(
     """Shows moments where the flags say, as they pass.
 
     On a terminal they are drawn in place, and the drawing is gone when the last one has been shown; where there is none
-    nothing is drawn: the caller prints what it has. Files are written at the end.
+    nothing is drawn: the caller prints what it has. Files are written at the end. Whoever closes the window before it
+    has interrupted the command.
 
     Args:
         args: the flags of `add_arguments`; with `quiet`, if there is such a flag, the terminal stays as it is.
@@ -93,11 +95,13 @@ def passing(
     Yields:
         The same moments.
     """
-    record: list[tuple[Frame, ...]] = []
+    moments, record = iter(moments), []
     for moment in _drawn(args, panels, moments, args.speed or pace):
         if args.save:
             record.append(moment)
         yield moment
+    if next(moments, None) is not None:
+        raise KeyboardInterrupt
     for path in args.save:
         from tzd.viewers.save import save
 
@@ -112,7 +116,7 @@ def _drawn(
     if args.window:
         from tzd.viewers.window import window
 
-        return window(panels, iter(moments), speed=speed, theme=args.theme)
+        return window(panels, moments, speed=speed, theme=args.theme)
     if sys.stdout.isatty() and not getattr(args, "quiet", False):
         from tzd.viewers.terminal import in_place
 

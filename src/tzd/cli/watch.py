@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 # What says how much is written, and what each leaves no room for.
 _EXTENT = {"length": "--length", "blocks": "--blocks", "endless": "--endless", "infill": "--infill"}
-_ALONE = {"infill": ("prompt", "chat"), "blocks": ("chat",), "endless": ("chat", "json", "save", "window")}
+_ALONE = {
+    "infill": ("prompt", "chat"),
+    "blocks": ("chat",),
+    "endless": ("chat", "json", "save", "save_trace", "window"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         return _go_on(args, model)
     moments = ((frame,) for frame in _frames(args, model))
     frames = (frame for (frame,) in showing.passing(args, [showing.panel_of(model)], moments))
-    writing.write(model, frames, quiet=True, as_json=args.json)
+    writing.write(model, frames, quiet=True, as_json=args.json, trace=args.save_trace)
     return 0
 
 
@@ -53,13 +57,14 @@ def _check(args: argparse.Namespace) -> None:
     """UserError where flags exclude each other; nothing has been loaded yet."""
     from tzd.sampling import sampler
 
+    writing.check(args)
     extent = [key for key in _EXTENT if getattr(args, key) is not None and getattr(args, key) is not False]
     for one, other in pairwise(extent):
         raise UserError(f"{_EXTENT[one]} and {_EXTENT[other]} exclude each other: leave one of them out")
     for key in extent:
         for other in _ALONE.get(key, ()):
             if getattr(args, other):
-                raise UserError(f"{_EXTENT[key]} does not go with --{other}: leave one of them out")
+                raise UserError(f"{_EXTENT[key]} does not go with --{other.replace('_', '-')}: leave one of them out")
     if args.endless and args.batch_size != 1:
         raise UserError("--endless writes one text: leave --batch-size out")
     if args.blocks is not None and args.blocks < 1:
@@ -73,7 +78,7 @@ def _frames(args: argparse.Namespace, model: Model) -> Iterator[Frame]:
     from tzd.api import infill_stream
 
     asked = writing.request(args)
-    if args.infill:
+    if args.infill is not None:
         return infill_stream(model, args.infill, **asked)
     length = args.length
     if args.blocks:
