@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,8 @@ def _mp4(raster: Raster, pictures: Iterator[np.ndarray], count: int, rate: float
         finally:  # an interrupt leaves no program behind
             process.kill()
             process.wait()
+            with suppress(OSError):
+                process.stdin.close()
         if failed:
             says.seek(0)
             reason = says.read().decode(errors="replace").strip().splitlines() or ["it says nothing"]

@@ -67,6 +67,7 @@ class Layout:
 
     Attributes:
         size: of the font in cells.
+        head: what the titles take, 0 where there are none.
         blocks: the cells of each panel.
         panel: (height, width) of a panel; they are all alike.
         shape: (height, width) of the picture.
@@ -74,6 +75,7 @@ class Layout:
     """
 
     size: int
+    head: int
     blocks: tuple[Block, ...]
     panel: tuple[int, int]
     shape: tuple[int, int]
@@ -88,10 +90,12 @@ class Layout:
             moment: the first one.
             least: width of the legend.
         """
+        titled = any(panel.title for panel in panels)
         for rows in range(min(ROWS, max(len(frame.tokens) for frame in moment)), 0, -1):
+            head = cell_size(TEXT)[0] + AIR if titled or any(rows < len(frame.tokens) for frame in moment) else 0
             choices = [
                 cls._with([Block.of(*shown, size, line, rows) for shown in zip(panels, moment, strict=True)],
-                          size, across, least)
+                          size, head, across, least)
                 for across in range(len(panels), 0, -1)
                 for line in _LINES
                 for size in _SIZES
@@ -102,21 +106,21 @@ class Layout:
         return best
 
     @classmethod
-    def _with(cls, blocks: Sequence[Block], size: int, across: int, least: int) -> Layout:
+    def _with(cls, blocks: Sequence[Block], size: int, head: int, across: int, least: int) -> Layout:
         text, character = cell_size(TEXT)
-        height = max(block.shape[0] for block in blocks) + 2 * (text + AIR)
+        height = head + max(block.shape[0] for block in blocks) + AIR + text
         width = max(_STATUS * character, *(block.shape[1] for block in blocks))
         corners = [
             (MARGIN + i // across * (height + _GAP), MARGIN + i % across * (width + _GAP)) for i in range(len(blocks))
         ]
         bottom = corners[-1][0] + height + MARGIN - AIR + text + MARGIN
         right = MARGIN + max(least, across * (width + _GAP) - _GAP) + MARGIN
-        return cls(size, tuple(blocks), (height, width), (bottom, right), tuple(corners))
+        return cls(size, head, tuple(blocks), (height, width), (bottom, right), tuple(corners))
 
     def cells(self, i: int) -> tuple[int, int]:
         """(y, x) of the cells of panel i."""
         y, x = self.corners[i]
-        return y + cell_size(TEXT)[0] + AIR, x
+        return y + self.head, x
 
     def status(self, i: int) -> tuple[int, int]:
         """(y, x) of the line below them."""
