@@ -6,10 +6,10 @@ import argparse
 import math
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tzd.errors import UserError
 
@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--speed", type=float, metavar="N",
                        help="frames a second, every one of them shown; as fast as they come if not given, and files"
                        " of some seconds")  # fmt: skip
-    group.add_argument("--theme", choices=("dark", "light"), default="dark", help="of the window and of files")
+    group.add_argument("--theme", choices=("dark", "light"),
+                       help="of the window and of files (default dark; a page as its reader's is)")  # fmt: skip
 
 
 def check(args: argparse.Namespace) -> None:
@@ -55,6 +56,11 @@ def panel_of(model: Model, title: str = "", columns: int | None = None) -> Panel
     if model.tokenizer is None:
         raise UserError("this model has no tokenizer, so that it cannot write text: put its tokenizer.json beside it")
     return Panel.of(model.tokenizer, title, columns)
+
+
+def title_of(sampler: str, settings: Mapping[str, Any]) -> str:
+    """What stands above a run: the sampler, and the settings that were given."""
+    return " · ".join([sampler, *(f"{key} {value}" for key, value in settings.items())])
 
 
 def show(
@@ -116,7 +122,7 @@ def _drawn(
     if args.window:
         from tzd.viewers.window import window
 
-        return window(panels, moments, speed=speed, theme=args.theme)
+        return window(panels, moments, speed=speed, theme=args.theme or "dark")
     if sys.stdout.isatty() and not getattr(args, "quiet", False):
         from tzd.viewers.terminal import in_place
 

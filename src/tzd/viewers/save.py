@@ -50,7 +50,7 @@ def save(
     path: Path,
     *,
     speed: float | None = None,
-    theme: str = "dark",
+    theme: str | None = None,
 ) -> tuple[Frame, ...]:
     """Writes what frames show into a file, as its ending says; the file is whole, or as it was.
 
@@ -59,7 +59,7 @@ def save(
         moments: a frame for each panel, one after the other; all are drawn.
         path: the file: .gif, .mp4, .html, .png, .svg or .pdf.
         speed: frames a second; what makes it `SECONDS` long if None. A picture of when does not need it.
-        theme: "dark" or "light".
+        theme: "dark" or "light"; if None, dark, and a page as its reader's system is set.
 
     Returns:
         The last moment.
@@ -73,11 +73,11 @@ def save(
     if ending in PICTURES:
         from tzd.viewers.reveal import write_reveal
 
-        return write_reveal(panels, moments, path, theme=theme)
+        return write_reveal(panels, moments, path, theme=theme or "dark")
     if ending in PAGES:
         from tzd.viewers.html import write_html
 
         return write_html(panels, moments, path, speed=speed, theme=theme)
     from tzd.viewers.animation import write_animation
 
-    return write_animation(panels, moments, path, speed=speed, seconds=SECONDS, theme=theme)
+    return write_animation(panels, moments, path, speed=speed, seconds=SECONDS, theme=theme or "dark")

@@ -90,13 +90,13 @@ class Trace:
         style = f"width:100%;height:{height}px;border:0;border-radius:8px"
         return f'<iframe sandbox="allow-scripts" style="{style}" title="A run" srcdoc="{escape(page)}"></iframe>'
 
-    def save(self, path: str | Path, *, speed: float | None = None, theme: str = "dark") -> Path:
+    def save(self, path: str | Path, *, speed: float | None = None, theme: str | None = None) -> Path:
         """Writes it: `.npz` to be loaded again, or a picture, an animation or a page.
 
         Args:
             path: .npz, or an ending that `tzd.viewers.save.save` takes.
             speed: frames a second of an animation.
-            theme: "dark" or "light".
+            theme: "dark" or "light"; if None, dark, and a page as its reader's system is set.
 
         Raises:
             UserError: the ending is none of these, or something else is there.
