@@ -1,0 +1,88 @@
+"""A page that is being served, for the tests of this folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tzd
+from runs import TEXT, config_in
+
+MARKUP = "<b>&\"'/=()!${}</b> x 1 onerror alert img src\n"  # characters that the tokenizer is to know
+LENGTH, STEPS = 1024, 64
+
+
+@dataclass(frozen=True)
+class Server:
+    """The page's address, and the model behind it."""
+
+    url: str
+    run: Path
+
+    def request(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+        """Status and body of what is answered."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(self.url + path, body, {"content-type": "application/json", **headers})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def ask(self, which: int, data: list[Any], session: str) -> dict[str, Any]:
+        """What the page's button number `which` brings, pressed by hand: the last message."""
+        _, config = self.request("/config")
+        functions = [one["id"] for one in json.loads(config)["dependencies"] if one["backend_fn"]]
+        body = {"data": data, "fn_index": functions[which], "session_hash": session}
+        status, answer = self.request("/gradio_api/queue/join", json.dumps(body).encode())
+        if status != 200:
+            return {"status": status, **json.loads(answer)}
+        _, events = self.request(f"/gradio_api/queue/data?session_hash={session}")
+        messages = [json.loads(line[6:]) for line in events.decode().split("\n\n") if line.startswith("data: ")]
+        return next(message for message in reversed(messages) if message["msg"] == "process_completed")
+
+
+def trained(folder: Path) -> Path:
+    """A run of a very small model that knows the characters of `MARKUP`."""
+    folder.mkdir()
+    (folder / "text.txt").write_text(TEXT + MARKUP * 20)
+    checkpoint = tzd.train(config_in(folder, {"tokenizer.name": "char"}))
+    assert checkpoint is not None
+    return checkpoint.parent
+
+
+@contextmanager
+def served(run: Path, *flags: str) -> Iterator[Server]:
+    """Serves a run's model; it ends by SIGINT, without a trace."""
+    command = [sys.executable, "-m", "tzd", "serve", str(run), "--port", "0", *flags]
+    limits = ["--max-length", str(LENGTH), "--max-steps", str(STEPS)]
+    process = subprocess.Popen(
+        command + limits,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = process.stdout.readline()
+        assert " writes at http://127.0.0.1:" in said, process.communicate()[1]
+        yield Server(said.split(" writes at ")[1].split()[0], run)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode in (0, 130)
+        assert "Traceback" not in errors, errors
+    finally:
+        process.kill()
+        process.wait()

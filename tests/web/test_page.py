@@ -1,0 +1,221 @@
+"""The page in a browser: what is typed, clicked, and read."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+from serving import LENGTH, STEPS, Server, served, trained
+
+import tzd
+
+pytest.importorskip("gradio")
+playwright = pytest.importorskip("playwright.sync_api")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no chromium on this machine")
+PATIENCE = 60_000  # milliseconds; machines that test are busy
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(trained(tmp_path_factory.mktemp("web") / "run")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def model(server: Server) -> tzd.Model:
+    return tzd.load(server.run, engine="torch")
+
+
+@pytest.fixture(scope="module")
+def outside() -> list[str]:
+    """Requests to other hosts."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def context(server: Server, outside: list[str]) -> Iterator[playwright.BrowserContext]:
+    host = urlsplit(server.url).netloc
+
+    def watched(route: playwright.Route) -> None:
+        if urlsplit(route.request.url).netloc == host:
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    with playwright.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        context = browser.new_context(accept_downloads=True)
+        context.set_default_timeout(PATIENCE)
+        context.route("**/*", watched)
+        yield context
+        browser.close()
+
+
+@pytest.fixture
+def page(context: playwright.BrowserContext, server: Server) -> Iterator[playwright.Page]:
+    page = opened(context, server)
+    yield page
+    page.close()
+
+
+def opened(context: playwright.BrowserContext, server: Server) -> playwright.Page:
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_role("button", name="Write", exact=True).wait_for()
+    return page
+
+
+def fill(page: playwright.Page, text: str, **numbers: int) -> None:
+    """The text and numbers of the tab that is shown."""
+    page.locator("textarea:visible").first.fill(text)
+    for name, value in numbers.items():
+        box = page.locator(f"input[aria-label='number input for {name}']:visible")
+        box.fill(str(value))
+        box.press("Tab")
+
+
+def tab(page: playwright.Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def press(page: playwright.Page, button: str) -> None:
+    page.locator("button:visible").get_by_text(button, exact=True).click()
+
+
+def over(page: playwright.Page, tab: str = "write", word: str = "done") -> str:
+    """Waits for a run's end; its line of status."""
+    line = page.locator(f"#{tab}-status .tzd-status.over b", has_text=word)
+    line.wait_for()
+    return page.inner_text(f"#{tab}-status")
+
+
+def result(page: playwright.Page) -> str:
+    return page.input_value("#write-result textarea")
+
+
+def test_the_page_writes_what_the_library_writes(page: playwright.Page, model: tzd.Model) -> None:
+    fill(page, "apple ban", Length=30, Steps=8)
+    press(page, "Write")
+    status = over(page)
+    expected = tzd.sample(model, prompt="apple ban", length=30, steps=8, temperature=0.8, sampler="ancestral", seed=0)
+    assert result(page) == expected.text[0]
+    assert result(page).startswith("apple ban") and len(result(page)) == 39
+    assert f"NFE {expected.nfe}" in status and "0 characters left" in status and "characters/s" in status
+    cells = page.locator("[dir=ltr] span")
+    assert "".join(cells.all_inner_texts()).replace("⏎", "\n") == expected.text[0]
+    assert "confidence" in (cells.last.get_attribute("title") or "") and cells.first.get_attribute("title") == "given"
+
+
+def test_blanks_are_filled_and_the_rest_stays(page: playwright.Page, model: tzd.Model) -> None:
+    fill(page, "apple ____na cherry _", Steps=8)
+    press(page, "Write")
+    over(page)
+    assert result(page) == tzd.infill(model, "apple ____na cherry _", steps=8, temperature=0.8).text[0]
+    assert result(page).startswith("apple ") and result(page)[10:20] == "na cherry " and "_" not in result(page)
+
+
+def test_stop_ends_a_run_and_the_next_one_begins_at_once(page: playwright.Page) -> None:
+    fill(page, "", Length=LENGTH, Steps=STEPS)
+    press(page, "Write")
+    page.locator("#write-status .running").wait_for()
+    press(page, "Stop")
+    assert "0 characters left" not in over(page, word="stopped").replace("10 char", "")
+    assert result(page) == ""
+    fill(page, "apple ", Length=5)
+    press(page, "Write")
+    over(page)
+    assert len(result(page)) == 11
+
+
+def test_two_samplers_write_side_by_side(page: playwright.Page) -> None:
+    tab(page, "Compare")
+    fill(page, "banana __________ damson", Steps=4)
+    press(page, "Compare")
+    over(page, "compare")
+    pictures = page.locator("[dir=ltr]:visible").all_inner_texts()
+    assert [picture.split()[0] for picture in pictures] == ["ancestral", "entropy-bound"]
+    assert all("0 characters left" in picture and "banana" in picture for picture in pictures)
+
+
+def test_life_is_played_on_what_was_written(page: playwright.Page) -> None:
+    fill(page, "apple ", Length=30, Steps=4)
+    press(page, "Write")
+    over(page)
+    written = result(page)
+    tab(page, "Life")
+    assert page.locator("textarea:visible").first.input_value() == written
+    fill(page, written, Generations=3, Side=8)
+    press(page, "Play")
+    assert "generation 3" in over(page, "life")
+    assert page.locator("[dir=ltr]:visible span").count() == 64
+
+
+def test_a_run_can_be_downloaded_as_a_gif(page: playwright.Page) -> None:
+    fill(page, "apple ", Length=20, Steps=4)
+    press(page, "Write")
+    over(page)
+    with page.expect_download() as download:
+        page.get_by_text("Download the GIF").click()
+    assert download.value.suggested_filename == "tzd.gif"
+    picture = Image.open(io.BytesIO(download.value.path().read_bytes()))
+    assert picture.format == "GIF" and picture.n_frames >= 3
+
+
+def test_what_is_typed_is_never_html(page: playwright.Page) -> None:
+    typed = "<b>x</b> ${1}<img src=x onerror=alert(1)>"
+    fill(page, typed, Length=3, Steps=2)
+    press(page, "Write")
+    over(page)
+    assert result(page).startswith(typed)
+    assert "".join(page.locator("[dir=ltr] span").all_inner_texts()).startswith(typed)
+    assert page.locator("[dir=ltr] img, [dir=ltr] b").count() == 0
+
+
+def test_a_refusal_is_said_on_the_page(page: playwright.Page) -> None:
+    fill(page, "<Ω>", Length=3)
+    press(page, "Write")
+    message = page.locator(".toast-body").first
+    message.wait_for()
+    assert "'Ω'" in message.inner_text() and "Traceback" not in message.inner_text()
+
+
+def test_two_tabs_write_at_once(context: playwright.BrowserContext, server: Server) -> None:
+    pages = [opened(context, server) for _ in range(2)]
+    for page in pages:
+        fill(page, "", Length=LENGTH, Steps=STEPS)
+    for page in pages:
+        press(page, "Write")
+    for page in pages:
+        page.locator("#write-status .running").wait_for()
+    assert all(page.locator("#write-status .over").count() == 0 for page in pages)
+    for page in pages:
+        page.close()
+
+
+def test_nothing_outside_is_asked_for(page: playwright.Page, outside: list[str]) -> None:
+    for name in ("Compare", "Life", "Write"):
+        tab(page, name)
+    fill(page, "apple ", Length=5)
+    press(page, "Write")
+    over(page)
+    page.wait_for_load_state("networkidle")
+    assert outside == []
+
+
+def test_a_closed_tab_frees_its_place(context: playwright.BrowserContext, server: Server) -> None:
+    for _ in range(3):  # more than may run at once
+        page = opened(context, server)
+        fill(page, "", Length=LENGTH, Steps=STEPS)
+        press(page, "Write")
+        page.locator("#write-status .running").wait_for()
+        page.close()
+    began = time.monotonic()
+    message = server.ask(0, ["apple ", "ancestral", 2, 0.8, 3, 0, 0], "after")
+    assert message["success"] and time.monotonic() - began < 20
