@@ -22,6 +22,7 @@ from tzd.sampling import Sampler, descriptions, sampler
 STEPS = 8
 UNBIASED = "llada by confidence"  # what the published rule is but for its bias
 EXACT: dict[str, dict[str, Any]] = {  # settings at which a sampler has the joint law
+    "dilated": {"steps": 5},
     "first-hitting": {},
     "uniform-order": {"k": 1},
     "left-to-right": {"k": 1},
@@ -51,13 +52,14 @@ LAWS = ("ancestral", "renoise", "remdm-cap", "remdm-rescale", "remdm-loop")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.laws", description=__doc__)
     parser.add_argument("--samples", type=int, default=1_000_000, help="of each sampler")
+    parser.add_argument("--only", metavar="NAME", help="a single sampler")
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from oracle import MarkovOracle, chi_square, total_variation
 
     oracle = MarkovOracle()
     print(f"| sampler | settings | its law | χ² p, {args.samples:,} samples | TV to the joint |\n|---|---|---|---|---|")
-    for name in (*descriptions(), UNBIASED):
+    for name in (*descriptions(), UNBIASED) if args.only is None else (args.only,):
         settings = EXACT.get(name, OTHERS.get(name, {"steps": STEPS, **({"top_p": 1.0} if "remdm" in name else {})}))
         rules = sampler(name.partition(" ")[0], **settings)
         alone = name in LAWS  # each position by itself: copies side by side are quicker

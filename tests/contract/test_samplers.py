@@ -169,6 +169,7 @@ def test_the_counts_are_those_of_the_rule(name):
         "first-hitting": [1] * 11,
         "llada": [3, 3, 3, 2],
         "llada-random": [3, 3, 3, 2],
+        "dilated": [3, 3, 3, 2],
         "smdm-greedy": [2, 2, 3, 4],  # ⌊11/4⌋, ⌊9/3⌋ less the lag of its grid, ⌊7/2⌋, the rest
         "top-k": [1] * 11,
         "uniform-order": [1] * 11,
@@ -180,6 +181,18 @@ def test_the_counts_are_those_of_the_rule(name):
     if name in expected:
         assert counts == [[n] * 3 for n in expected[name]]
     assert np.sum(counts, axis=0).tolist() == [11] * 3
+
+
+def test_what_a_dilated_step_writes_is_as_far_apart_as_can_be():
+    denoiser = FunctionDenoiser(lambda tokens: np.zeros((*tokens.shape, 2)), vocab_size=2, seq_len=64)
+    _, *frames = stream(denoiser, np.full((3, 64), 2), sampler=sampler("dilated", steps=16), seed=1)
+    assert len(frames) == 16
+    places = [np.sort(np.nonzero(frame.revealed[row])[0]) for frame in frames for row in range(3)]
+    assert all(np.diff(place).tolist() == [16] * 3 for place in places)
+    for row in ~frames[3].masked:  # after a quarter of the steps every fourth place is written
+        assert np.diff(np.nonzero(row)[0]).tolist() == [4] * 15
+    shifts = {int(np.nonzero(frames[0].revealed[row])[0][0]) for row in range(3)}
+    assert len(shifts) > 1  # rows begin elsewhere
 
 
 def test_an_adaptive_row_moves_on_without_waiting_for_the_others():

@@ -40,14 +40,14 @@ def decode(tokens: np.ndarray) -> str:
 def test_every_sampler_has_something_that_decides_its_cost() -> None:
     for name in descriptions():
         assert "steps" in settings_of(name) or KNOBS[name][0] in settings_of(name)
-    field = list(contenders(["ancestral", "threshold"], [4, 8]))
+    field = list(contenders([("ancestral", {"temperature": 0.5}), ("threshold", {})], [4, 8]))
     assert [c.label for c in field[:3]] == [
-        "ancestral steps=4",
-        "ancestral steps=8",
+        "ancestral temperature=0.5 steps=4",
+        "ancestral temperature=0.5 steps=8",
         "threshold confidence_threshold=0.5",
     ]
-    with pytest.raises(UserError, match=r"unknown sampler 'ancestrul' \(did you mean 'ancestral'\?\)"):
-        list(contenders(["ancestrul"]))
+    assert field[0].variant == "ancestral temperature=0.5"
+    assert [c.label for c in contenders([("llada", {"steps": 5})], [4, 8])] == ["llada steps=5"]
 
 
 def test_a_gap_is_filled_as_the_model_knows_it_and_only_the_gap_counts() -> None:
@@ -124,5 +124,18 @@ def test_the_command_prints_a_table_and_writes_a_file_and_a_picture(
     assert (tmp_path / "out" / "frontier.png").stat().st_size > 10_000
     assert all(label in out for label in ("real text", "ancestral steps=2", "threshold confidence_threshold=0.9"))
     assert result["points"][1]["nfe"] <= 2
+    kept = tmp_path / "out" / "points" / "ancestral,steps=2.json"
+    kept.write_text(kept.read_text().replace('"nfe": 2.0', '"nfe": 1.5'))
+    again = [*given[:-1], "ancestral", "--budgets", "2", "--samples", "6", "--out", "out", "--json"]
+    assert main(again) == 0  # what is there is not measured again, and all of it is in the table
+    points = json.loads(capsys.readouterr().out.splitlines()[-1])["points"]
+    assert len(points) == 6 and points[1]["nfe"] == 1.5
+    assert main([*given, "--budgets", "2", "--samples", "7", "--out", "out"]) == 2
+    assert "out holds points measured with samples 6, not 7: choose another folder" in capsys.readouterr().err
+    kept.write_text("{")
+    assert main(again) == 2
+    assert "ancestral,steps=2.json cannot be read" in capsys.readouterr().err
+    assert main([*given[:-1], "ancestrul"]) == 2
+    assert "unknown sampler 'ancestrul' (did you mean 'ancestral'?)" in capsys.readouterr().err
     assert main(["bench", "samplers", str(model), "--judge", str(model)]) == 2
     assert main([*given, "--budgets", "few"]) == 2

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from tzd.config import RunConfig
 from tzd.errors import ConfigError
-from tzd.sampling import Sampler, descriptions, sampler, settings_of
+from tzd.sampling import DEFAULT, Sampler, descriptions, sampler, settings_of
 from tzd.sampling.presets import COMMON, PRESETS
 
 NAMES = [
+    "dilated",
     "ancestral",
     "first-hitting",
     "uniform-order",
@@ -34,8 +36,9 @@ NAMES = [
 COLD = ("top-k", "threshold", "factor", "klass")
 
 
-def test_the_presets_are_the_published_ones():
+def test_the_presets_are_the_published_ones_and_one_of_them_is_the_default():
     assert list(descriptions()) == NAMES
+    assert RunConfig().sampler == {"name": DEFAULT}
     assert all(description and "\n" not in description for description in descriptions().values())
 
 
