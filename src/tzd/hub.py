@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tzd.errors import TzdError, UserError
+from tzd.errors import TzdError, UserError, first_line
 
 PREFIX = "hf:"
 _TIMEOUT = 5.0  # seconds; the hub's own clients would try for most of a minute where there is no network
@@ -80,7 +80,7 @@ def repository(name: str, *, revision: str | None = None, files: Sequence[str] =
             " network, or give a local folder"
         ) from error
     except Exception as error:  # a broken connection has as many names as there are libraries underneath
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise TzdError(f"{name} cannot be had from the hub ({reason}); try again, or give a local folder") from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tzd.checkpoint.read import as_float32
-from tzd.errors import CheckpointError, TzdError
+from tzd.errors import CheckpointError, TzdError, first_line
 from tzd.printable import printable
 
 NPZ = ".npz"
@@ -27,7 +27,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except TzdError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
 
 

@@ -24,7 +24,7 @@ from tzd.checkpoint.layout import (
 )
 from tzd.checkpoint.run_folder import RunFolder
 from tzd.checkpoint.tree import unflatten
-from tzd.errors import CheckpointError, TzdError
+from tzd.errors import CheckpointError, TzdError, first_line
 
 
 @dataclass(frozen=True)
@@ -250,5 +250,5 @@ def _one_line_errors(file: Path) -> Iterator[None]:
     except TzdError:
         raise
     except (OSError, ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"{file} cannot be read: {reason}; get the checkpoint again") from error

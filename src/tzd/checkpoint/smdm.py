@@ -19,7 +19,7 @@ from tzd.checkpoint.read import Checkpoint, as_float32, mismatch, read_object
 from tzd.config import ObjectiveSettings
 from tzd.config.smdm import SIZES, SmdmConfig
 from tzd.corpus import describe_file
-from tzd.errors import CheckpointError, ConfigError, TzdError, nearest
+from tzd.errors import CheckpointError, ConfigError, TzdError, first_line, nearest
 from tzd.mapping import coerce, to_mapping
 from tzd.printable import printable
 
@@ -64,7 +64,7 @@ def read_smdm(path: Path, given: Mapping[str, int]) -> Checkpoint:
     except TzdError:
         raise
     except Exception as error:  # whatever a damaged file makes the library raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
     said = _beside(path)
     context_len = given.get("context_len", 0)

@@ -16,7 +16,7 @@ import wandb
 
 from tzd.checkpoint.durable import one_line_errors, replace_file
 from tzd.config import RunConfig
-from tzd.errors import TzdError
+from tzd.errors import TzdError, first_line
 from tzd.loggers.tags import tags
 from tzd.mapping import to_mapping
 from tzd.printable import printable
@@ -93,7 +93,7 @@ class WandbLogger:
             action(self._run)
         except Exception as error:
             self._run = None
-            print(f"W&B failed ({_first_line(error)}): the run goes on without it", file=sys.stderr)
+            print(f"W&B failed ({first_line(error)}): the run goes on without it", file=sys.stderr)
 
 
 def _begin(config: RunConfig, folder: Path, run_id: str | None, *, alone: bool) -> tuple[Any, str]:
@@ -110,10 +110,10 @@ def _begin(config: RunConfig, folder: Path, run_id: str | None, *, alone: bool) 
             try:
                 run, why = _init(config, folder, run_id), ""
             except wandb.Error as error:
-                run, why = _init(config, folder, run_id, "offline"), _first_line(error)
+                run, why = _init(config, folder, run_id, "offline"), first_line(error)
     except Exception as error:  # wandb's own, pydantic's, the system's
         raise TzdError(
-            f"W&B cannot begin ({_first_line(error)}): set WANDB_MODE=offline, or leave wandb out of logger.kind"
+            f"W&B cannot begin ({first_line(error)}): set WANDB_MODE=offline, or leave wandb out of logger.kind"
         ) from error
     if not run.offline:
         return run, str(run.url)
@@ -151,7 +151,3 @@ def _read_id(file: Path) -> str | None:
     with one_line_errors(file):
         text = file.read_text(errors="replace").strip() if file.exists() else ""
     return text if re.fullmatch(r"[\w-]{1,128}", text, re.ASCII) else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

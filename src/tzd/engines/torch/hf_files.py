@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tzd.checkpoint.layout import is_plain_name
 from tzd.checkpoint.read import mismatch, read_object
-from tzd.errors import CheckpointError, TzdError, UserError
+from tzd.errors import CheckpointError, TzdError, UserError, first_line
 from tzd.hub import quietly
 
 _CLASSES = ("AutoModelForMaskedLM", "AutoModel", "AutoModelForCausalLM")  # of a model's own code, in this order
@@ -171,11 +171,6 @@ def own_code_errors(name: str, described: Mapping[str, Any]) -> Iterator[None]:
             f"the own code of {name} does not run with transformers {transformers.__version__}"
             f" ({type(error).__name__}: {first_line(error)}): it was written for {written}{mend}"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _major() -> int:

@@ -12,7 +12,7 @@ import torch
 
 from tzd.checkpoint.read import Checkpoint
 from tzd.checkpoint.single_file import assemble
-from tzd.errors import CheckpointError
+from tzd.errors import CheckpointError, first_line
 from tzd.printable import printable
 
 NORM_EPS = float(np.finfo(np.float32).eps)  # what the original's norms use, whatever a file beside it says
@@ -58,7 +58,7 @@ def read_arrays(path: Path, part: str | None = None) -> dict[str, np.ndarray]:
             f"{path} holds something other than tensors, which was not made: no state dict is in it that can be read"
         ) from error
     except Exception as error:  # whatever a damaged file makes the library raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if "weights_only" in str(error) or "TorchScript" in str(error):  # advice to have the file run
             reason = "it is no file of tensors alone (TorchScript, or another program)"
         raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error

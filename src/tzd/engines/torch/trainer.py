@@ -18,7 +18,7 @@ from torch import distributed
 
 from tzd.config import TrainingSettings
 from tzd.engines.torch.sharded import ShardedStrategy
-from tzd.errors import ConfigError, TzdError
+from tzd.errors import ConfigError, TzdError, first_line
 
 _LAST_WORDS = 5.0  # seconds in which a process that has failed may say why
 
@@ -64,7 +64,7 @@ def make_trainer(settings: TrainingSettings) -> L.Trainer:
     # Lightning's own words about an impossible combination
     except (ValueError, RuntimeError, TypeError, MisconfigurationException, ImportError) as error:
         raise ConfigError(
-            f"training.accelerator, devices, num_nodes, strategy or precision: {str(error).splitlines()[0]}"
+            f"training.accelerator, devices, num_nodes, strategy or precision: {first_line(error)}"
         ) from error
     if trainer.num_devices > 1 and environment is not None and not environment.creates_processes_externally:
         _check_startable(trainer.num_devices)
