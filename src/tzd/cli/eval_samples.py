@@ -68,7 +68,8 @@ def _infill(bench: Bench, rules: Sampler, span: int) -> dict[str, Any]:
     )
     guess = commonest_accuracy(bench.held_out, span=span)
     cells = [f"{value:.4f} ±{stderr:.4f}" for value, stderr in (mine, guess)]
-    print(f"{f'{span:,} tokens':<20}{cells[0]:>32}{cells[1]:>24}", flush=True)
+    gap = f"{span:,} token{'s'[: span != 1]}"
+    print(f"{gap:<20}{cells[0]:>32}{cells[1]:>24}", flush=True)
     return {"span": span, **mine.named("infill_accuracy"), **guess.named("commonest_accuracy")}
 
 
