@@ -95,11 +95,11 @@ def _sample(args: argparse.Namespace, ways: Sequence[Way]) -> int:
     from tzd.api import finished
 
     models = [writing.load_model(args, args.checkpoint[0])] * len(ways)
-    titles = [_title(*way) for way in ways]
+    titles = [showing.title_of(*way) for way in ways]
     if args.ar is not None:
         shared = {key: value for key, value in writing.settings(args).items() if key in _OF_AR}
         models, ways = [*models, _load_ar(args)], [*ways, (AR, shared)]
-        titles.append(_title("autoregressive", shared))
+        titles.append(showing.title_of("autoregressive", shared))
     runs = [_start(args, *each) for each in zip(models, titles, ways, strict=True)]
     first, last = _shown(args, runs)
     texts = [finished(model, iter(ends)).text[0] for model, *ends in zip(models, first, last, strict=True)]
@@ -120,10 +120,6 @@ def _start(args: argparse.Namespace, model: Model, title: str, way: Way) -> Run:
     name, settings = way
     asked: dict[str, Any] = {"prompt": args.prompt, "length": args.length, "ban": args.ban, "seed": args.seed}
     return Run(showing.panel_of(model, title), iter(stream(model, sampler=name, **asked, **settings)))
-
-
-def _title(name: str, settings: dict[str, Any]) -> str:
-    return " · ".join([name, *(f"{key} {value}" for key, value in settings.items())])
 
 
 def _replay(args: argparse.Namespace) -> int:

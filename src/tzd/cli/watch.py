@@ -16,6 +16,7 @@ from tzd.errors import UserError
 if TYPE_CHECKING:
     from tzd.api import Model
     from tzd.sampling import Frame
+    from tzd.viewers.panel import Panel
 
 # What says how much is written, and what each leaves no room for.
 _EXTENT = {"length": "--length", "blocks": "--blocks", "endless": "--endless", "infill": "--infill"}
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.endless:
         return _go_on(args, model)
     moments = ((frame,) for frame in _frames(args, model))
-    frames = (frame for (frame,) in showing.passing(args, [showing.panel_of(model)], moments))
+    frames = (frame for (frame,) in showing.passing(args, [_panel(args, model)], moments))
     writing.write(model, frames, quiet=True, as_json=args.json, trace=args.save_trace)
     return 0
 
@@ -71,6 +72,11 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--blocks must be at least 1, not {args.blocks}")
     asked = writing.request(args)
     sampler(asked["sampler"], **writing.settings(args))
+
+
+def _panel(args: argparse.Namespace, model: Model) -> Panel:
+    title = showing.title_of(writing.request(args)["sampler"], writing.settings(args))
+    return showing.panel_of(model, title)
 
 
 def _frames(args: argparse.Namespace, model: Model) -> Iterator[Frame]:
@@ -116,7 +122,7 @@ def _windows(args: argparse.Namespace, model: Model) -> Iterator[str]:
     window, overlap = _window(args, model)
     if model.ends or isinstance(model.tokenizer, PairTokenizer):
         raise UserError("--endless is for texts that go on, and this model's answers end: leave it out")
-    panel, asked = showing.panel_of(model), writing.request(args)
+    panel, asked = _panel(args, model), writing.request(args)
     tokens, step, nfe = model.encode(args.prompt), 0, 0
     for seed in count(args.seed):
         given = tokens if seed == args.seed and len(tokens) < window else tokens[len(tokens) - overlap :]
