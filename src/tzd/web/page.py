@@ -12,13 +12,13 @@ from typing import Any
 import gradio as gr
 
 from tzd.errors import TzdError
-from tzd.sampling import descriptions, settings_of
+from tzd.sampling import DEFAULT, descriptions, settings_of
 from tzd.sampling.patterns import NAMES, SMALLEST_SIDE
 from tzd.web.limits import HOTTEST, LARGEST_SEED, Limits
 from tzd.web.runs import Runs
 from tzd.web.showing import status
 
-SAMPLER, OTHER = "ancestral", "entropy-bound"
+OTHER = "ancestral"  # what the default is compared with, unless the visitor chooses
 STEPS, LENGTH = 64, 256
 COOL = 0.8  # temperature: small models write better a little below 1
 PROMPT = "What the text begins with,\nor a text with blanks:\nTo be, or ___ to be"
@@ -74,7 +74,7 @@ def _write_tab(runs: Runs) -> gr.Textbox:
         with gr.Column(scale=2, min_width=300, elem_classes="tzd-asks"):
             text = _text(runs.limits)
             start, stop = _buttons("Write")
-            form = _form(runs.limits, {"Sampler": SAMPLER})
+            form = _form(runs.limits, {"Sampler": DEFAULT})
         with gr.Column(scale=3, min_width=320, elem_classes="tzd-shows"):
             stage = _stage("What the model writes appears here, blank by blank.")
             says = gr.HTML(IDLE, elem_id="write-status", padding=False)
@@ -92,7 +92,7 @@ def _compare_tab(runs: Runs) -> None:
         with gr.Column(scale=2, min_width=300, elem_classes="tzd-asks"):
             text = _text(runs.limits)
             start, stop = _buttons("Compare")
-            form = _form(runs.limits, {"Sampler": SAMPLER, "Against": OTHER})
+            form = _form(runs.limits, {"Sampler": DEFAULT, "Against": OTHER})
         with gr.Column(scale=3, min_width=320, elem_classes="tzd-shows"):
             with gr.Row():
                 one = _stage("One sampler writes here,")
