@@ -277,7 +277,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
         context = browser.new_context(**{"viewport": {"width": 1000, "height": 700}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda message: asked.append(message.text))
         page.on("pageerror", lambda error: asked.append(str(error)))
         page.route("**/*", lambda route: route.continue_() if route.request.url == file.as_uri() else route.abort())
@@ -302,7 +302,7 @@ def slide(page: Any, frame: int) -> None:
 
 def test_playing_ends_with_the_text(opened: Any) -> None:
     page = opened(page_of(LETTERS, speed=20))
-    page.wait_for_function("document.getElementById('shown').textContent === '8 / 8'")
+    page.locator("#shown", has_text="8 / 8").wait_for()
     assert text_of(page) == TEXT.replace("\n", "⏎")
     assert page.locator(".status").inner_text() == "step 8 · NFE 8 · 0 characters left"
     assert page.locator("#play").get_attribute("aria-label") == "Play"
