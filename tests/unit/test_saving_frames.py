@@ -186,6 +186,16 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_drawn(tmp_path
         save([PANEL], iter([]), tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["x.gif", "x.mp4", "x.png"])
+def test_a_single_moment_is_enough_and_none_is_said(tmp_path, program, name):
+    moment = next(alone(denoising(1, 1)))
+    assert save([PANEL], iter([moment]), tmp_path / name) is moment
+    assert (tmp_path / name).stat().st_size > 500
+    with pytest.raises(UserError, match="there are no frames"):
+        save([PANEL], iter([]), tmp_path / f"other-{name}")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("name", ["X.GIF", "x.PNG", "x.html", "x.svg", "x.pdf"])
 def test_endings_are_known_in_capitals_too(tmp_path, name):
     check_ending(tmp_path / name)

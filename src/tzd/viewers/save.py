@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,11 +66,14 @@ def save(
         The last moment.
 
     Raises:
-        UserError: see `check_ending`.
+        UserError: there are no moments; and see `check_ending`.
         TzdError: the file cannot be written.
     """
     check_ending(path)
-    ending = path.suffix.lower()
+    first = next(moments, None)
+    if first is None:
+        raise UserError(f"cannot write {path}: there are no frames to show")
+    moments, ending = chain([first], moments), path.suffix.lower()
     if ending in PICTURES:
         from tzd.viewers.reveal import write_reveal
 
