@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND = 30.0  # where nobody asks for a speed
 SMALLEST = (20, 4)  # columns and rows below which there is no live view
-NARROW = 26  # columns that a panel beside others has at least
+NARROW = 24  # columns that a panel beside others has at least
 GAP = 3  # columns between panels
 ROOMY = 12  # rows from which on a legend stands below
 
+_ALIVE = "color(18)"  # the ground of living cells: blue, on a dark terminal and on a light one
 _STYLES = ("dim", "bold", "red", "yellow", "green", "")  # [MASK], given, then by rising confidence
 
 
@@ -218,7 +219,7 @@ def _style(look: int, coloured: bool) -> Style:
     style = Style.parse(_STYLES[state] or "none")
     if look >= ALIVE:
         ink = {BLANK: theme.faint, GIVEN: theme.text}.get(state) or theme.levels[state - WRITTEN]
-        on = Style.parse("rgb({},{},{}) on rgb({},{},{})".format(*ink, *theme.alive))
+        on = Style.parse("rgb({},{},{}) on {}".format(*ink, _ALIVE))
         style = on if coloured else style + Style(underline=True)
     return style + Style(bold=True, reverse=True) if look % ALIVE >= FRESH else style
 
