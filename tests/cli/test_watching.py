@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,19 @@ def test_without_a_screen_there_is_no_window(trained: Path, tzd: Run, monkeypatc
         monkeypatch.delenv(variable, raising=False)
     result = tzd("watch", trained, "--window")
     assert result.returncode == 2 and "--save" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_closing_the_window_before_the_end_interrupts(
+    trace: Path, tzd: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import tzd.viewers.window as window
+
+    monkeypatch.setattr(window, "check_screen", lambda: None)
+    for frames, code in ((2, 130), (1000, 0)):
+        monkeypatch.setattr(window, "window", lambda panels, moments, n=frames, **_: islice(moments, n))
+        result = tzd("watch", trace, "--window", "--save", "x.html")
+        assert result.returncode == code
+        assert (tmp_path / "x.html").exists() == bool(result.stdout) == (code == 0)
 
 
 def test_a_flag_holds_for_all_samplers_and_their_own_settings_come_first():

@@ -129,7 +129,7 @@ def _replay(args: argparse.Namespace) -> int:
     traces = [replaying.read(args, path, add_arguments) for path in args.checkpoint]
     titles = [trace.panel.title for trace in traces]
     if len(set(titles)) < len(titles) or not all(titles):  # the files' names tell them apart
-        titles = [Path(path).name for path in args.checkpoint]
+        titles = [printable(Path(path).name, keep="") for path in args.checkpoint]
     panels = [replace(trace.panel, title=title) for trace, title in zip(traces, titles, strict=True)]
     runs = [Run(panel, iter(trace.frames)) for panel, trace in zip(panels, traces, strict=True)]
     _, last = _shown(args, runs, pace=replaying.pace(max(len(trace.frames) for trace in traces)))
@@ -150,13 +150,14 @@ def _print(
     args: argparse.Namespace, runs: Sequence[Run], last: Moment, texts: list[str], seconds: Sequence[float | None]
 ) -> None:
     """Each run's title, what it took, and its text."""
+    rows: list[dict[str, Any]] = [
+        {"title": run.panel.title, "nfe": frame.nfe, "text": text, "seconds": took}
+        for run, frame, text, took in zip(runs, last, texts, seconds, strict=True)
+    ]
     said = []
-    for run, frame, text, took in zip(runs, last, texts, seconds, strict=True):
-        cost = f"NFE {frame.nfe}" + ("" if took is None else f" · {took:.2f} s")
-        said.append(f"{run.panel.title} · {cost}\n\n{writing.safe(text)}")
+    for row in rows:
+        seconds_said = "" if row["seconds"] is None else f" · {row['seconds']:.2f} s"
+        said.append(f"{row['title']} · NFE {row['nfe']}{seconds_said}\n\n{writing.safe(row['text'])}")
     print("\n\n---\n\n".join(said))
     if args.json:
-        rows = zip(runs, last, texts, seconds, strict=True)
-        keys = ("title", "nfe", "text", "seconds")
-        print(json.dumps({"runs": [dict(zip(keys, (run.panel.title, frame.nfe, text, took), strict=True))
-                                   for run, frame, text, took in rows]}))  # fmt: skip
+        print(json.dumps({"runs": rows}))
