@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tzd
-from networks import CONFIG, on
+from networks import CONFIG, TIMED, on
 from tzd.api import Model
 from tzd.diffusion.denoiser import FunctionDenoiser
 from tzd.errors import ConfigError, UserError
@@ -56,6 +56,12 @@ def test_the_living_cells_are_what_is_written_anew(model, sampler, wrap):
     assert_is_a_game(frames, BOARD, passes=3, wrap=wrap)
     assert frames[-1].generation == 5
     assert not np.array_equal(frames[-1].tokens[0], BOARD)
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_a_model_with_time_and_a_context_plays_as_any_other(engine, wrap):
+    model = Model(on(engine, TIMED, context_len=4))
+    assert_is_a_game(game(model, wrap=wrap), BOARD, passes=3, wrap=wrap)
 
 
 def test_a_generation_takes_three_passes_or_as_many_as_asked(model):
