@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,16 @@ def test_recording_says_what_the_run_was_made_with() -> None:
     assert trace.about["settings"] == {"steps": 6, "temperature": 0.5}
     assert trace.about["version"] == tzd.__version__
     assert trace.panel.title == "llada · steps 6 · temperature 0.5"
+
+
+def test_what_a_trace_says_of_weights_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    for hub, told in ((str(tmp_path / "mine"), "mine"), ("owner/name", "owner/name")):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        provenance = {"hub": hub, "step": 3, "run": {"training": {"save_dir": str(tmp_path)}}}
+        model = replace(MODEL, provenance=provenance)
+        trace = tzd.record(model, tzd.stream(model, length=4, steps=2))
+        assert trace.about["model"] == {"hub": told, "step": 3}
+        assert str(tmp_path) not in json.dumps(trace.about)
 
 
 def test_the_text_is_what_was_said_or_else_the_last_tokens() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ class Run:
         """A model's run, with whatever else it was made with."""
         known = model.provenance or {}
         weights = {key: known[key] for key in _OF_WEIGHTS if key in known}
+        if "hub" in weights and Path(weights["hub"]).is_dir():
+            weights["hub"] = Path(weights["hub"]).resolve().name
         about = {**made, "engine": model.engine, "model": weights, "version": VERSION}
         return cls(model.tokenizer, model.denoiser.vocab_size, about, columns)
 
