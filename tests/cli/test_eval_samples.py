@@ -10,7 +10,7 @@ from runs import TEXT, train
 from tzd.corpus import evaluation_windows
 from tzd.evaluation.diversity import unigram_entropy
 from tzd.evaluation.infilling import commonest_accuracy, infill_accuracy
-from tzd.sampling import sampler
+from tzd.sampling import DEFAULT, sampler
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_verdict_comes_with_entropy_and_repetition_beside_those_of_real_text(s
     assert result.returncode == 0, result.stderr
     values = json.loads(result.stdout.splitlines()[-1])
     real, mine = values["points"]
-    assert (real["sampler"], mine["sampler"], mine["nfe"]) == ("real text", "ancestral", 3)
+    assert (real["sampler"], mine["sampler"], mine["nfe"]) == ("real text", DEFAULT, 3)
     model, ar = package.load(small), package.load(judge)
     texts = package.sample(model, length=24, batch_size=6, steps=3, seed=5)
     nats = [package.nelbo(ar, text, draws=1) for text in texts.text]

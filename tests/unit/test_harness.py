@@ -244,7 +244,7 @@ def test_a_limit_and_one_s_own_sampler_reach_the_harness(
     assert main(["eval", "m", "--tasks", "tzd_write", "--include-path", str(tasks), *flags]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert values["results"]["tzd_write"]["exact_match,none"] == 1.0 and values["limit"] == 1
-    assert (values["sampler"], values["steps"]) == ("llada", 3)
+    assert (values["sampler"], values["settings"], values["draws"]) == ("llada", {"steps": 3}, 1)
 
 
 def test_the_harness_knows_the_model_by_name(tasks: Path, tmp_path: Path) -> None:
@@ -270,6 +270,7 @@ def test_the_harness_knows_the_model_by_name(tasks: Path, tmp_path: Path) -> Non
         (["--tasks", "tzd_pick", "--include-path", "nowhere"], 2, "nowhere is no folder (--include-path)"),
         (["--tasks", " ,"], 2, "--tasks: name a task at least"),
         (["--tasks", "a", "--limit", "0"], 2, "--limit must be at least 1, not 0"),
+        (["--tasks", "a", "--num-fewshot", "-1"], 2, "--num-fewshot must be at least 0, not -1"),
         (["--tasks", "a", "--data", "b"], 2, "--tasks brings its own texts"),
         (["--tasks", "tzd_pick", "--include-path", "TASKS", "--chat"], 2, "this model has no chat template"),
         (["--tasks", "tzd_broken", "--include-path", "BROKEN"], 1, "the tasks tzd_broken cannot be run (FileNot"),

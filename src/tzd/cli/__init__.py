@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "watch": ("tzd.cli.watch", "see a text being denoised: in the terminal, a window or a file"),
     "compare": ("tzd.cli.compare", "see samplers, or traces, side by side"),
     "life": ("tzd.cli.life", "play the Game of Life on a text whose living cells the model writes"),
-    "eval": ("tzd.cli.eval", "score a text: NELBO in nats per token and bits per character"),
+    "eval": ("tzd.cli.eval", "score a text (NELBO), infilling, generated text; run lm-eval's tasks"),
     "corpus": ("tzd.cli.corpus", "list, show and fetch corpora; build large ones"),
     "convert": ("tzd.cli.convert", "turn weights of one format into another"),
     "plot": ("tzd.cli.plot", "draw what runs recorded: loss, validation, learning rate, speed"),

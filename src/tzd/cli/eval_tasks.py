@@ -22,14 +22,16 @@ def run(args: argparse.Namespace) -> int:
     from tzd.api.harness import HarnessModel
 
     names = [name.strip() for name in args.tasks.split(",") if name.strip()]
-    for name in ("batch_size", "limit", "draws"):
+    for name, least in {"batch_size": 1, "limit": 1, "draws": 1, "num_fewshot": 0}.items():
         value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
     tasks = _tasks(names, args.include_path)
     given = {name: getattr(args, name) for name in ("batch_size", "draws") if getattr(args, name) is not None}
-    given |= {"sampler": args.sampler, "seed": args.seed, **writing.settings(args)}
-    model = HarnessModel(writing.load_model(args, args.checkpoint), **given)
+    settings = writing.settings(args)
+    model = HarnessModel(
+        writing.load_model(args, args.checkpoint), sampler=args.sampler, seed=args.seed, **given, **settings
+    )
     results = _evaluate(model, tasks, names, args)
     from lm_eval.utils import handle_non_serializable, make_table
 
@@ -38,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         print(make_table(results, "groups"))
     if args.json:
         kept = {key: results[key] for key in ("results", "groups", "versions", "n-shot", "n-samples") if key in results}
-        described = {"model": str(args.checkpoint), "limit": args.limit, "chat": args.chat, **given}
+        described = {"model": str(args.checkpoint), "limit": args.limit, "chat": args.chat, "seed": args.seed}
+        described |= {"draws": model.draws, "sampler": model.sampler, "settings": model.settings}
         print(json.dumps({**described, **kept}, default=handle_non_serializable))
     return 0
 
