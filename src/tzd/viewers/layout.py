@@ -35,12 +35,14 @@ class Block:
         lines: of each row of the batch.
         rows: of the batch that are shown.
         cell: (height, width) of a cell, pixels.
+        full: share of the cells that hold something.
     """
 
     columns: int
     lines: int
     rows: int
     cell: tuple[int, int]
+    full: float
 
     @classmethod
     def of(cls, panel: Panel, frame: Frame, size: int, line: int, rows: int) -> Block:
@@ -48,7 +50,8 @@ class Block:
         batch, length = frame.tokens.shape
         columns = panel.columns or min(length, max(1, line // panel.width))
         cell = cell_size(size, panel.width, panel.columns is not None)
-        return cls(columns, -(-length // columns), min(rows, batch), cell)
+        lines = -(-length // columns)
+        return cls(columns, lines, min(rows, batch), cell, length / (lines * columns))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -145,6 +148,6 @@ class Layout:
     def _pleasure(self) -> tuple[float, float]:
         """Large letters, little that is empty, a pleasant shape; but first of all, not too large."""
         height, width = self.shape
-        used = sum(math.prod(block.shape) for block in self.blocks) / (height * width)
+        used = sum(block.full * math.prod(block.shape) for block in self.blocks) / (height * width)
         odd = abs(math.log(width / height / _RATIO))
         return -self._excess(), math.log(self.size) + (math.log(used) - odd) / 2
