@@ -92,5 +92,5 @@ def test_a_locale_without_the_characters_is_no_error(tmp_path: Path):
 
 def test_samplers_shows_each_one_with_its_settings(tzd: Run):
     lines = tzd("samplers").stdout.splitlines()
-    assert lines[0] == "ancestral"
-    assert "steps=128" in lines[2] and "temperature=1.0" in lines[2]
+    assert lines[0] == "dilated"
+    assert "steps=32" in lines[2] and "temperature=1.0" in lines[2]

@@ -79,7 +79,7 @@ def test_infill_changes_nothing_but_the_blanks(trained: Path, tzd: Run):
         (["sample", "CKPT", "--top-p", "0"], "top_p must lie in (0, 1], not 0.0"),
         (["sample", "CKPT", "--num-samples", "0"], "batch_size must be at least 1, not 0"),
         (["sample", "CKPT", "--sampler", "lada"], "unknown sampler 'lada' (did you mean 'llada'?)"),
-        (["sample", "CKPT", "--sampler.k=3"], "sampler 'ancestral' has no setting 'k'"),
+        (["sample", "CKPT", "--sampler.k=3"], "sampler 'dilated' has no setting 'k'"),
         (["sample", "CKPT", "--prompt", "Ω"], "'Ω'"),
         (["sample", "CKPT", "--engine", "abacus"], "unknown engine 'abacus'"),
         (["sample", "nowhere"], "nowhere"),
