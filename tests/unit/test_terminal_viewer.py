@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -292,12 +291,37 @@ def test_a_legend_says_what_the_colours_mean_where_there_is_room():
     assert "given" not in drawn(screen(coloured=False), (denoising()[0],), 80, 24)[-1]
 
 
-def test_with_a_speed_every_frame_is_drawn_and_none_early():
-    frames, console, times = denoising(), terminal(width=100, no_color=True), []
-    for _ in in_place([Panel.of(Characters())], ((each,) for each in frames), speed=50, console=console):
-        times.append(time.monotonic())
+class Clock:
+    """Time that passes while one sleeps, and where a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_with_a_speed_every_frame_is_drawn_and_none_early(monkeypatch: pytest.MonkeyPatch):
+    clock, frames, console, times = Clock(), denoising(), terminal(width=100, no_color=True), []
+    monkeypatch.setattr("tzd.viewers.terminal.time", clock)
+    for i, _ in enumerate(in_place([Panel.of(Characters())], ((each,) for each in frames), speed=4, console=console)):
+        times.append(clock.now)
+        clock.now += 1.0 if i == 2 else 0.1  # what a sampler takes; once, it is late
     assert all(f"step {each.step} ·" in console.file.getvalue() for each in frames)
-    assert all(later - earlier >= 0.0199 for earlier, later in pairwise(times))
+    waits = [later - earlier for earlier, later in pairwise([*times, clock.now])]
+    assert waits == pytest.approx([1.0 if i == 2 else 0.25 for i in range(len(frames))])
+
+
+def test_without_a_speed_frames_that_come_too_fast_are_left_out(monkeypatch: pytest.MonkeyPatch):
+    clock, frames, console = Clock(), denoising(), terminal(width=100, no_color=True)
+    monkeypatch.setattr("tzd.viewers.terminal.time", clock)
+    for _ in in_place([Panel.of(Characters())], ((each,) for each in frames), console=console):
+        clock.now += 0.02
+    drawn = [f"step {each.step} ·" in console.file.getvalue() for each in frames]
+    assert drawn[:4] == [True, False, True, False] and drawn[-1]
 
 
 def test_what_skipped_frames_wrote_is_stressed_in_the_next_that_is_drawn():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tzd.cli import replaying, showing, writing
 from tzd.cli.contenders import Way, parse_samplers
 from tzd.errors import UserError
+from tzd.printable import printable
 
 if TYPE_CHECKING:
     from tzd.api import Model
