@@ -48,6 +48,13 @@ def test_the_frontier_is_what_nothing_cheaper_beats_among_the_varied() -> None:
     assert frontier(lines[1:2]).shape == (0, 2)
 
 
+def test_the_frontier_goes_on_to_the_right_of_its_last_point() -> None:
+    axes = frontier_figure([REAL, row("a", 8, 3.0), row("a", 16, 2.0)], "t").axes[0]
+    (stairs,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    assert stairs.get_xdata() == pytest.approx([8, 16, axes.get_xlim()[1]])
+    assert list(stairs.get_ydata()) == [3.0, 2.0, 2.0]
+
+
 def test_each_sampler_is_a_line_through_its_points_the_cheapest_first() -> None:
     rows = [REAL, row("a", 16, 2.0), row("b", 8, 2.5, -0.4), row("a", 8, 3.0)]
     axes = frontier_figure(rows, "t").axes[0]

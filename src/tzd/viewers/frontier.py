@@ -85,8 +85,9 @@ def frontier_figure(rows: Sequence[Mapping[str, Any]], title: str, *, emphasised
         beaten = any((line.nats < held_out).any() for line in lines)
         _draw_real(axes, held_out, float(real["judge_nats_per_char_stderr"] or 0.0), beaten=beaten)
         if len(best):
-            axes.step(*best.T, where="post", color=_FRONTIER, linewidth=7, alpha=0.4, solid_capstyle="round", zorder=1,
-                      label=f"frontier of those within {VARIED:g} nats of real text's entropy")  # fmt: skip
+            stairs = np.vstack([best, [axes.get_xlim()[1], best[-1, 1]]])  # what is dearer can be no worse
+            axes.step(*stairs.T, where="post", color=_FRONTIER, linewidth=7, alpha=0.4, zorder=1,
+                      solid_capstyle="round", label=f"frontier of those within {VARIED:g} nats of real text's entropy")  # fmt: skip
         shades, scale = _colours(lines)
         for line in lines:
             _draw_line(axes, line, shades, scale, thick=line.name == emphasised)
