@@ -87,7 +87,8 @@ def frontier_figure(rows: Sequence[Mapping[str, Any]], title: str, *, emphasised
         if len(best):
             stairs = np.vstack([best, [axes.get_xlim()[1], best[-1, 1]]])  # what is dearer can be no worse
             axes.step(*stairs.T, where="post", color=_FRONTIER, linewidth=7, alpha=0.4, zorder=1,
-                      solid_capstyle="round", label=f"frontier of those within {VARIED:g} nats of real text's entropy")  # fmt: skip
+                      solid_capstyle="round",
+                      label=f"frontier of those within {VARIED:g} nats of real text's entropy")  # fmt: skip
         shades, scale = _colours(lines)
         for line in lines:
             _draw_line(axes, line, shades, scale, thick=line.name == emphasised)
