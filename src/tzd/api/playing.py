@@ -15,13 +15,13 @@ from tzd.api.showing import Run, shown
 from tzd.api.writing import Ban, banned_tokens
 from tzd.errors import ConfigError, UserError
 from tzd.mapping import require
-from tzd.sampling import Frame
+from tzd.sampling import Frame, Sampler
 from tzd.sampling import sampler as make_sampler
 from tzd.sampling.life import play
 from tzd.sampling.patterns import LARGEST_SIDE, SMALLEST_SIDE, first_cells, random_cells
 
 STEPS = 3  # denoiser passes for a generation, where nothing says how many
-OPENING_STEPS = 24  # and at least, for a whole board that the model writes first
+OPENING_STEPS = 48  # for what is blank first; by ancestral sampling, as surest tokens alone make a poor whole text
 
 
 def life(
@@ -48,7 +48,7 @@ def life(
     Args:
         model: what `load` returned.
         text: what is on the board first, a text or (N,) tokens: its beginning, or the whole again and again. None has
-            the model write it.
+            the model write it, in 48 passes at most, as it does what is [MASK] in a text.
         pattern: the cells that live first. "text": half of them, by the parity of their tokens and random numbers;
             "random"; "glider", "r-pentomino", "gosper-gun", "pulsar" and the like, or a file (`.cells`, `.rle`), in the
             middle; or cells, (h, w) bool.
@@ -76,7 +76,6 @@ def life(
     if "steps" not in settings and rule.budget is not None:
         rule = replace(rule, steps=STEPS)
     tokens = _board(model, text, shape)
-    known = text is not None and not (tokens == model.mask_id).any()
 
     def begin(written: np.ndarray) -> np.ndarray:
         return first_cells(pattern, written, density=density, seed=seed)
@@ -90,7 +89,9 @@ def life(
         tokens,
         begin,
         sampler=rule,
-        opening=rule if known else replace(rule, steps=max(rule.steps, OPENING_STEPS)),
+        opening=Sampler(
+            steps=OPENING_STEPS, temperature=rule.temperature, top_p=rule.top_p, top_k_tokens=rule.top_k_tokens
+        ),
         generations=None if generations is None else whole("generations", generations, 0),
         again=again if reseed else None,
         wrap=wrap,

@@ -35,7 +35,7 @@ def add_game_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds everything but the model."""
     add = parser.add_argument
     add("--data", metavar="X", help="what stands on the board first: a corpus by name, or a file, from its beginning on"
-        " (if not given, the model writes it)")  # fmt: skip
+        " (if not given, the model writes it, in 48 passes)")  # fmt: skip
     add("--pattern", default="text", metavar="P", help=f"what lives first: {', '.join(NAMES)}, or a .cells or .rle file"
         " (default text: half of the cells, by its characters and chance)")  # fmt: skip
     add("--size", type=size, default=(32, 32), metavar="HxW", help="lines and columns of the board (default 32x32)")
@@ -149,16 +149,18 @@ def _tell(args: argparse.Namespace, model: Model, panel: Panel, last: Frame) -> 
         cells = panel.glyphs[panel.cells(last)].reshape(-1, columns)
         print("\n".join("".join(line).rstrip() for line in cells))
     count, living = alive.size, int(alive.sum())
-    fate = (
-        ""
-        if repeats is None
-        else "; nothing changes any more"
-        if repeats == 1
-        else f"; it repeats every {repeats} generations"
-    )
-    fate = fate if living else "; nothing lives any more"
+    fate = _fate(living, repeats) if not last.masked.any() else ""
     told = f"generation {last.generation}: {living} of {count} cells live{fate} ({last.nfe} denoiser passes)"
     print(told, file=sys.stderr)
     if args.json:
         values = {"text": model.decode(last.tokens[0]), "tokens": last.tokens[0].tolist(), "alive": alive.tolist()}
         print(json.dumps({**values, "generation": last.generation, "nfe": last.nfe, "period": repeats}))
+
+
+def _fate(living: int, repeats: int | None) -> str:
+    """What is to be said of a board that repeats itself after so many generations."""
+    if not living:
+        return "; nothing lives any more"
+    if repeats == 1:
+        return "; nothing changes any more"
+    return "" if repeats is None else f"; it repeats every {repeats} generations"
