@@ -19,7 +19,7 @@ import tzd
 from runs import TEXT, config_in
 
 MARKUP = "<b>&\"'/=()!${}</b> x 1 onerror alert img src\n"  # characters that the tokenizer is to know
-LENGTH, STEPS = 1024, 64
+LENGTH, STEPS = 1024, 20000
 
 
 @dataclass(frozen=True)

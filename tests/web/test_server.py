@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import LENGTH, STEPS, Server, served, trained
+from serving import LENGTH, STEPS, Server
 
 pytest.importorskip("gradio")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with served(trained(tmp_path_factory.mktemp("web") / "run"), "--concurrency", "1", "--queue", "1") as server:
-        yield server
 
 
 ASKED = ["apple ", "ancestral", 4, 0.8, 10, 0, 0]
@@ -30,7 +23,7 @@ ASKED = ["apple ", "ancestral", 4, 0.8, 10, 0, 0]
         (0, 7, "must be a text"),
         (1, "ancestrl", "did you mean &#x27;ancestral&#x27;"),
         (1, "<script>", "&lt;script&gt;"),
-        (2, STEPS + 1, "between 1 and 64"),
+        (2, STEPS + 1, "between 1 and 20000"),
         (2, "many", "whole number"),
         (2, True, "whole number"),
         (3, -1, "between 0 and 2"),
@@ -97,8 +90,8 @@ def test_the_queue_is_bounded(server: Server) -> None:
     config = json.loads(server.request("/config")[1])
     write = next(one["id"] for one in config["dependencies"] if one["backend_fn"])
     answers = []
-    for i in range(4):
-        body = {"data": ["", "ancestral", STEPS, 0.8, LENGTH, 0, 0], "fn_index": write, "session_hash": f"queue-{i}"}
+    for i in range(5):
+        body = {"data": ["", "renoise", STEPS, 0.8, 20, 0, 0], "fn_index": write, "session_hash": f"queue-{i}"}
         answers.append(server.request("/gradio_api/queue/join", json.dumps(body).encode()))
     refused = [json.loads(body)["detail"] for status, body in answers if status == 503]
     assert refused and "full" in refused[0]
