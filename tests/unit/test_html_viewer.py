@@ -240,7 +240,7 @@ def test_a_game_of_life_is_recorded_and_shown_as_a_board(tmp_path: Path) -> None
     assert trace.panel.columns == 6 and last.generation == 3
     np.testing.assert_array_equal(last.alive, frames[-1].alive)
     assert trace.about["pattern"] == "random"
-    assert "width:6ch" in frames[-1]._repr_html_() and "generation 3 · " in frames[-1]._repr_html_()
+    assert "width:calc(6ch + 4px)" in frames[-1]._repr_html_() and "generation 3 · " in frames[-1]._repr_html_()
     assert ("background:var(--alive)" in frames[-1]._repr_html_()) == frames[-1].alive.any()
 
 

@@ -56,7 +56,8 @@ def frame_html(
     if looks is None:  # nothing tells what was given: all text counts as written
         looks = Looks().of(replace(frame, revealed=~frame.masked), fresh=frame.revealed)
     rows = [_row(panel, frame, looks, steps, row) for row in range(min(len(frame.tokens), ROWS))]
-    width = f"width:{panel.columns * panel.width}ch" if panel.columns else f"max-width:{_LINE}ch"
+    # A little room at a line's end: browsers round widths up, and its last cell must not fall out of it.
+    width = f"width:calc({panel.columns * panel.width}ch + 4px)" if panel.columns else f"max-width:{_LINE}ch"
     style = f"{width};white-space:break-spaces;line-break:anywhere;margin:0 0 .8em"
     texts = "".join(f'<div style="{style}">{row}</div>' for row in rows)
     title = f'<div style="color:var(--faint);margin:0 0 .4em">{escape(panel.title)}</div>' if panel.title else ""
