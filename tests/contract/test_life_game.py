@@ -174,12 +174,12 @@ def test_banned_tokens_are_not_written(oracle):
 
 
 def test_a_frame_is_the_readers_own(oracle):
-    frames = tzd.life(oracle, text=[1], size=8, pattern="glider", generations=3)
-    shown = []
-    for frame in frames:
-        shown.append(frame.alive.sum())
-        frame.alive[:], frame.tokens[:] = True, 0
-    assert set(shown) == {5}
+    asked = {"text": [1, 2, 3], "size": 8, "pattern": "glider", "generations": 3}
+    expected = [(f.tokens.copy(), f.confidence.copy(), f.alive.copy()) for f in tzd.life(oracle, **asked)]
+    for frame, arrays in zip(tzd.life(oracle, **asked), expected, strict=True):
+        for own, array in zip((frame.tokens, frame.confidence, frame.alive), arrays, strict=True):
+            assert np.array_equal(own, array)
+            own[:] = 0
 
 
 @pytest.mark.parametrize(

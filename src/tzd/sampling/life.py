@@ -86,8 +86,8 @@ def play(
         if frame.masked.any():  # with the last frame, life begins
             yield shown
     alive = begin(shown.tokens.reshape(tokens.shape))
-    shown = replace(shown, alive=alive.reshape(1, -1).copy())
-    yield shown
+    shown = replace(shown, alive=alive.reshape(1, -1))
+    yield _copy(shown)
     generation = 0
     while generation != generations and (again is not None or alive.any()):
         generation += 1
@@ -98,7 +98,12 @@ def play(
         draws = integer(seed, "life", generation)
         for frame in stream(tiled, blank, frozen=frozen, sampler=sampler, banned=banned, seed=draws):
             shown = _later(frame, before, ~frozen, generation)
-            yield shown
+            yield _copy(shown)
+
+
+def _copy(frame: Frame) -> Frame:
+    """A frame for the reader, who may write on it; the game goes on from the other."""
+    return replace(frame, tokens=frame.tokens.copy(), confidence=frame.confidence.copy(), alive=np.copy(frame.alive))
 
 
 def _later(frame: Frame, before: Frame, alive: np.ndarray, generation: int) -> Frame:
@@ -108,6 +113,6 @@ def _later(frame: Frame, before: Frame, alive: np.ndarray, generation: int) -> F
         step=before.step + frame.step,
         nfe=before.nfe + frame.nfe,
         confidence=np.where(alive, frame.confidence, before.confidence),
-        alive=alive.copy(),
+        alive=alive,
         generation=generation,
     )
