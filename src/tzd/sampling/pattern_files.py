@@ -11,8 +11,8 @@ from tzd.corpus.files import read_text
 from tzd.errors import UserError
 
 ENDINGS = (".cells", ".rle")
-LONGEST_SIDE = 1024  # of a pattern; more than any board has
-_LARGEST_FILE = 4 << 20  # bytes: comments and a dead cell per byte leave it far below
+LONGEST_SIDE = 256  # of a pattern, as of a board
+_LARGEST_FILE = 1 << 20  # bytes: comments and a cell per byte leave it far below
 _LONGEST_HEADER = 200  # characters
 _HEADER = re.compile(r"x\s*=\s*(\d{1,9})\s*,\s*y\s*=\s*(\d{1,9})\s*(?:,\s*rule\s*=\s*(.*?)\s*)?", re.ASCII)
 _ITEM = re.compile(r"([0-9]*)([bo$!])|\s+")
@@ -26,7 +26,9 @@ def read_pattern(path: str | Path) -> np.ndarray:
         UserError: the file cannot be read, holds something else, another rule than Conway's, or too many cells.
     """
     path = Path(path).expanduser()
-    if path.is_file() and path.stat().st_size > _LARGEST_FILE:
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot read {path}: it is no file")  # a pipe or a device might never end
+    if path.exists() and path.stat().st_size > _LARGEST_FILE:
         raise UserError(f"{path} has more than {_LARGEST_FILE >> 20} MB: this is no pattern for a board")
     text = read_text(path)
     return (read_rle if path.suffix.lower() == ".rle" else read_cells)(text, str(path))

@@ -6,9 +6,9 @@ import numpy as np
 
 from tzd.errors import ConfigError, UserError, nearest
 from tzd.randomness import uniforms
-from tzd.sampling.pattern_files import ENDINGS, read_pattern, read_rle
+from tzd.sampling.pattern_files import ENDINGS, LONGEST_SIDE, read_pattern, read_rle
 
-SMALLEST_SIDE, LARGEST_SIDE = 3, 256  # of a board: cells have eight neighbours, and a board is one batch
+SMALLEST_SIDE, LARGEST_SIDE = 3, LONGEST_SIDE  # of a board: cells have eight neighbours, and a board is one batch
 
 _KNOWN = {  # in RLE: run lengths of dead (b) and living (o) cells, $ ends a line
     "block": "x=2,y=2\n2o$2o!",
