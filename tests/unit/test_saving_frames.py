@@ -50,6 +50,14 @@ def test_a_gif_that_is_told_no_speed_takes_eight_seconds_and_a_hold(tmp_path):
     assert len(pictures) == 64 and sum(times) == 8000 + 1000 * HOLD
 
 
+def test_a_gif_of_a_long_game_shows_three_generations_a_second_and_every_moment(tmp_path):
+    moments = list(alone(blinking(61)))
+    save([Panel("Life", PANEL.pieces, 5)], iter(moments), tmp_path / "x.gif")
+    pictures, times = gif(tmp_path / "x.gif")
+    assert len(pictures) == len(moments) == 122
+    assert sum(times) == 20_000 + 1000 * HOLD
+
+
 def test_more_moments_than_a_gif_can_show_are_drawn_together_and_none_of_their_cells_is_lost(tmp_path):
     moments = list(alone(denoising(120, 120)))
     save([PANEL], iter(moments), tmp_path / "x.gif", speed=100)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tzd.sampling import Frame
-from tzd.viewers.timeline import in_step
+from tzd.viewers.timeline import in_step, pace
 
 
 def run(costs: list[int]) -> list[Frame]:
@@ -48,3 +50,11 @@ def test_nothing_is_drawn_from_a_run_ahead_of_what_is_shown():
 
     for count, _ in enumerate(in_step([counted(), iter(run([1] * 5))]), 1):
         assert drawn == count
+
+
+def test_a_run_takes_eight_seconds_and_a_long_game_longer():
+    (frame,) = run([])
+    short, long = (replace(frame, generation=generation) for generation in (20, 60))
+    assert pace(160, [frame]) == 20
+    assert pace(160, [frame, short]) == 20
+    assert pace(160, [frame, short, long]) == 8

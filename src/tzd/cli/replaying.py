@@ -42,6 +42,6 @@ def read(args: argparse.Namespace, path: str, add_arguments: Callable[[argparse.
 
 def pace(frames: int) -> float:
     """Frames a second at which a replay on a screen takes about as long as an animation."""
-    from tzd.viewers.save import SECONDS
+    from tzd.viewers.timeline import SECONDS
 
     return max(_SLOWEST, math.ceil(frames / SECONDS))

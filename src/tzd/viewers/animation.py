@@ -16,6 +16,7 @@ import numpy as np
 from tzd.checkpoint.durable import replace_file
 from tzd.errors import MissingExtraError, TzdError
 from tzd.viewers.raster import Raster
+from tzd.viewers.timeline import pace
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +37,6 @@ def write_animation(
     path: Path,
     *,
     speed: float | None = None,
-    seconds: float = 8.0,
     theme: str = "dark",
 ) -> tuple[Frame, ...]:
     """Writes a .gif, which loops, or an .mp4; in both the last picture stays for `HOLD` seconds.
@@ -47,8 +47,7 @@ def write_animation(
         panels: what is shown.
         moments: a frame for each panel, one after the other.
         path: the file.
-        speed: moments a second; what makes it `seconds` long if None.
-        seconds: the length without the last picture's hold; few moments take less.
+        speed: moments a second; that of `tzd.viewers.timeline.pace` if None, and few moments take less.
         theme: "dark" or "light".
 
     Returns:
@@ -60,7 +59,7 @@ def write_animation(
     """
     write = {".gif": _gif, ".mp4": _mp4}[path.suffix.lower()]
     seen = list(moments)
-    runs, rate = _in_time(seen, speed or max(_SLOWEST, len(seen) / seconds), _FASTEST[path.suffix.lower()])
+    runs, rate = _in_time(seen, speed or max(_SLOWEST, pace(len(seen), seen[-1])), _FASTEST[path.suffix.lower()])
     raster = Raster(panels, seen[0], theme)
     replace_file(path, write(raster, (raster.draw(run) for run in runs), len(runs), rate))
     return seen[-1]

@@ -19,7 +19,7 @@ from tzd.checkpoint.durable import replace_file
 from tzd.errors import UserError
 from tzd.viewers.film import Recorder
 from tzd.viewers.looks import ALIVE, BLANK, FRESH, GIVEN, STATES, THEMES, WRITTEN, Colour, Looks
-from tzd.viewers.save import SECONDS
+from tzd.viewers.timeline import pace
 
 if TYPE_CHECKING:
     from tzd.sampling import Frame
@@ -150,7 +150,7 @@ def player_html(
     Args:
         panels: what is shown, side by side; of a batch, the first rows.
         moments: a frame for each panel, one after the other.
-        speed: frames a second; what makes it `SECONDS` long if None.
+        speed: frames a second; that of `tzd.viewers.timeline.pace` if None.
         theme: "dark" or "light"; as the reader's system is set if None.
 
     Returns:
@@ -166,7 +166,7 @@ def player_html(
     if last is None:
         raise UserError("there is nothing to show: the run had been iterated over before, or never began")
     count = len(reels[0].counts)
-    speed = min(_FASTEST, count / SECONDS) if speed is None else speed
+    speed = min(_FASTEST, pace(count, last)) if speed is None else speed
     data = json.dumps({"speed": speed, "panels": [reel.data() for reel in reels]}, separators=(",", ":"))
     title = " · ".join(panel.title for panel in panels if panel.title) or "Denoising"
     return _page(title, data, theme), last

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from tzd.sampling import Frame
     from tzd.viewers.panel import Panel
 
-SECONDS = 8.0  # that an animation takes, if it may
-
+SLOWEST, FASTEST = 0.01, 1000.0  # frames a second
 ANIMATIONS, PAGES, PICTURES = (".gif", ".mp4"), (".html",), (".png", ".svg", ".pdf")
 
 
@@ -35,14 +34,25 @@ def check_ending(path: Path) -> None:
         raise UserError(f"cannot write {path}: a file that shows frames ends in {', '.join(known[:-1])} or {known[-1]}")
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write {path}: you may not write to {path.parent}; choose another folder")
+    check_folder(path)
     if ending == ".mp4":
         from tzd.viewers.animation import ffmpeg
 
         ffmpeg()
+
+
+def check_folder(path: Path) -> None:
+    """UserError where a file's folder does not exist, or may not be written to."""
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: you may not write to {path.parent}; choose another folder")
+
+
+def check_speed(speed: float | None, name: str = "speed") -> None:
+    """UserError unless a speed, called `name`, is one that can be shown; None is."""
+    if speed is not None and not SLOWEST <= speed <= FASTEST:
+        raise UserError(f"{name} must lie in {SLOWEST:g}..{FASTEST:g} frames a second, not {speed:g}")
 
 
 def save(
@@ -59,17 +69,18 @@ def save(
         panels: what is shown, side by side.
         moments: a frame for each panel, one after the other; all are drawn.
         path: the file: .gif, .mp4, .html, .png, .svg or .pdf.
-        speed: frames a second; what makes it `SECONDS` long if None. A picture of when does not need it.
+        speed: frames a second; that of `tzd.viewers.timeline.pace` if None. A picture of when does not need it.
         theme: "dark" or "light"; if None, dark, and a page as its reader's system is set.
 
     Returns:
         The last moment.
 
     Raises:
-        UserError: there are no moments; and see `check_ending`.
+        UserError: there are no moments, or they make too large a picture; and see `check_ending`, `check_speed`.
         TzdError: the file cannot be written.
     """
     check_ending(path)
+    check_speed(speed)
     first = next(moments, None)
     if first is None:
         raise UserError(f"cannot write {path}: there are no frames to show")
@@ -84,4 +95,4 @@ def save(
         return write_html(panels, moments, path, speed=speed, theme=theme)
     from tzd.viewers.animation import write_animation
 
-    return write_animation(panels, moments, path, speed=speed, seconds=SECONDS, theme=theme or "dark")
+    return write_animation(panels, moments, path, speed=speed, theme=theme or "dark")

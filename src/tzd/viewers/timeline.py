@@ -1,4 +1,4 @@
-"""Several runs of samplers, side by side at equal cost."""
+"""How frames follow each other: several runs side by side at equal cost, and how fast."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tzd.sampling import Frame
+
+SECONDS = 8.0  # that a run takes, if it may
+GENERATIONS = 3.0  # of a Game of Life that an eye can follow in a second
 
 
 def in_step(runs: Sequence[Iterable[Frame]]) -> Iterator[tuple[Frame, ...]]:
@@ -33,3 +36,14 @@ def in_step(runs: Sequence[Iterable[Frame]]) -> Iterator[tuple[Frame, ...]]:
                 shown[i], moved = frame, True
         if moved:
             yield tuple(shown)
+
+
+def pace(count: int, last: Sequence[Frame]) -> float:
+    """Frames a second where nobody says how many: a run takes `SECONDS`, a long Game of Life as long as it needs.
+
+    Args:
+        count: of the moments.
+        last: the last one.
+    """
+    generations = max(frame.generation or 0 for frame in last)
+    return count / max(SECONDS, generations / GENERATIONS)
