@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -238,21 +239,82 @@ def test_a_description_that_cannot_be_is_one_line(changed: dict[str, Any], good:
 
 
 def test_a_file_that_would_unpack_to_gigabytes_is_refused_unread(good: bytes, tmp_path: Path) -> None:
-    path, size = tmp_path / "x.npz", 2**28 + 2**22
+    path, size = tmp_path / "x.npz", 2**28 // 13 + 1
     with (
         zipfile.ZipFile(io.BytesIO(good)) as source,
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bomb,
     ):
         for name in source.namelist():
-            if name != "json.npy":
+            kind = {"cell.npy": "<i4", "token.npy": "<i4", "confidence.npy": "<f4", "flags.npy": "|u1"}.get(name)
+            if kind is None:
                 bomb.writestr(name, source.read(name))
-        with bomb.open("json.npy", "w") as member:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (size,)}
-            np.lib.format.write_array_header_1_0(member, header)
-            for _ in range(size // 2**22):
-                member.write(bytes(2**22))
+                continue
+            with bomb.open(name, "w") as member:
+                header = {"descr": kind, "fortran_order": False, "shape": (size,)}
+                np.lib.format.write_array_header_1_0(member, header)
+                for _ in range(np.dtype(kind).itemsize):
+                    member.write(bytes(size))
     assert path.stat().st_size < 2**22
-    assert "more than any run" in refusal(path)
+    assert "bytes, where a trace has 268435456 at most" in refusal(path)
+
+
+def packed_as(good: bytes, path: Path, json_member: bytes, compression: int) -> Path:
+    """A trace with another json, all of it packed in another way."""
+    with zipfile.ZipFile(io.BytesIO(good)) as source, zipfile.ZipFile(path, "w", compression) as file:
+        for name in source.namelist():
+            file.writestr(name, json_member if name == "json.npy" else source.read(name))
+    return path
+
+
+def test_a_header_of_megabytes_is_refused_unread(good: bytes, tmp_path: Path) -> None:
+    size = 2**26
+    member = b"\x93NUMPY\x02\x00" + size.to_bytes(4, "little") + b" " * size
+    path = packed_as(good, tmp_path / "x.npz", member, zipfile.ZIP_DEFLATED)
+    del member
+    tracemalloc.start()
+    try:
+        assert "format of NumPy's that is not read" in refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_packing_that_is_unpacked_without_a_limit_is_refused(compression: int, good: bytes, tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(good)) as source:
+        whole = source.read("json.npy")
+    assert "packed in a way" in refusal(packed_as(good, tmp_path / "x.npz", whole, compression))
+
+
+def test_a_description_of_megabytes_is_refused_unread(good: bytes, tmp_path: Path) -> None:
+    path = packed(tmp_path / "x.npz", good, json=np.full(2**24 + 1, ord(" "), np.uint8))
+    assert "16777217 bytes of json" in refusal(path)
+
+
+def test_a_run_that_could_not_be_read_again_is_not_written(
+    good: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tzd.viewers.trace._FRAMES", 7)
+    with pytest.raises(UserError, match=r"x\.npz: 8 frames, where a trace has 7 at most"):
+        Trace(PANEL, list(living())).save(tmp_path / "x.npz")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "x.npz").write_bytes(good)
+    assert "8 frames" in refusal(tmp_path / "x.npz")
+
+
+def test_the_text_of_a_long_run_takes_no_more_memory_than_a_frame(good: bytes, tmp_path: Path) -> None:
+    none, cells = np.zeros(2000, np.int64), 2**12
+    canvas = {"shape": np.array([1, cells]), "lengths": np.array([cells])}
+    frames = {"step": none, "nfe": none, "generation": none - 1, "changes": none}
+    empty = {name: np.zeros(0, np.load(io.BytesIO(good))[name].dtype) for name in ("cell", "token", "confidence")}
+    arrays = {**canvas, **frames, **empty, "flags": np.zeros(0, np.uint8)}
+    trace = read_trace(packed(tmp_path / "x.npz", good, **arrays))
+    tracemalloc.start()
+    try:
+        assert trace.text == [""]
+        assert tracemalloc.get_traced_memory()[1] < 100 * cells
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_title_cannot_steer_a_terminal(good: bytes, tmp_path: Path) -> None:

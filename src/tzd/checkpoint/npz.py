@@ -16,7 +16,8 @@ from tzd.printable import printable
 
 NPZ = ".npz"
 
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_VERSION = (1, 0)  # of NumPy's format; in the next one a header alone may be gigabytes long
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; others are unpacked without a limit
 
 
 @contextmanager
@@ -63,11 +64,12 @@ def _read_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
             name = member.filename.removesuffix(".npy")
             if name in headers:
                 raise CheckpointError(f"{path} holds {printable(name)} twice; get the file again")
+            if member.compress_type not in _PACKED:
+                raise CheckpointError(f"{path} holds {printable(name)} packed in a way that is not read")
             with file.open(member) as data:
-                read_header = _HEADERS.get(np.lib.format.read_magic(data))
-                if read_header is None:
+                if np.lib.format.read_magic(data) != _VERSION:
                     raise CheckpointError(f"{path} holds {printable(name)} in a format of NumPy's that is not read")
-                shape, _, dtype = read_header(data)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(data)
                 size = member.file_size - data.tell()
             if dtype.hasobject:
                 raise CheckpointError(f"{path} cannot be read: it holds Python objects, which are never unpickled")

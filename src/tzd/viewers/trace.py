@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import zipfile
+from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -27,6 +27,7 @@ from tzd.sampling import Frame
 from tzd.viewers.film import BLANK, Change, Film
 from tzd.viewers.html import ROWS, player_html
 from tzd.viewers.panel import Panel
+from tzd.viewers.save import check_folder, save
 
 VERSION = 1  # of the format
 _MARK = "tzd_trace"  # the array that holds the version; no weights are called so
@@ -44,7 +45,7 @@ _TYPES: dict[str, tuple[str, int]] = {  # type and number of dimensions of every
     "flags": ("uint8", 1),  # (N,) 1: revealed, 2: alive
     "json": ("uint8", 1),  # title, columns, pieces, mask_id, lives, about
 }
-_LARGEST = 2**28  # bytes that a file may unpack to
+_LARGEST, _LONGEST = 2**28, 2**24  # bytes that a file may unpack to; of its json
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 _LINE, _TALLEST, _CONTROLS = 80, 720, 230  # of a player in a notebook: cells of a line; pixels
 _CELLS, _FRAMES = 2**22, 2**16  # of a frame; of a run
@@ -72,18 +73,20 @@ class Trace:
     @property
     def text(self) -> list[str]:
         """The finished texts: those that were saved with it, or the last frame's tokens side by side."""
-        said = self.about.get("text")
-        *_, last = self.frames
+        said, last = self.about.get("text"), self._last
         if isinstance(said, list) and len(said) == len(last.tokens) and all(isinstance(text, str) for text in said):
             return list(said)
         cells = self.panel.cells(last)
         known = [*self.panel.pieces, "", ""]
         return ["".join(known[cell] for cell in row) for row in cells.tolist()]
 
+    @property
+    def _last(self) -> Frame:
+        return deque(self.frames, maxlen=1)[0]  # they are made one by one, and may not all fit into memory
+
     def _repr_html_(self) -> str:
         """A player in a notebook, in a frame of its own that can reach nothing else."""
-        page, _ = player_html([self.panel], ((frame,) for frame in self.frames))
-        *_, last = self.frames
+        page, (last,) = player_html([self.panel], ((frame,) for frame in self.frames))
         rows, width = last.tokens[:ROWS].shape
         lines = rows * -(-width * self.panel.width // (self.panel.columns or _LINE))
         height = min(_TALLEST, _CONTROLS + 24 * lines)
@@ -99,16 +102,14 @@ class Trace:
             theme: "dark" or "light"; if None, dark, and a page as its reader's system is set.
 
         Raises:
-            UserError: the ending is none of these, or something else is there.
+            UserError: the ending is none of these, something else is there, or the run is longer than a trace can be.
             TzdError: it cannot be written; what was there is as it was.
         """
         path = Path(path)
         if path.suffix == npz.NPZ:
             check_ending(path)
-            replace_file(path, _packed(self))
+            replace_file(path, _packed(self, path))
         else:
-            from tzd.viewers.save import save
-
             save([self.panel], ((frame,) for frame in self.frames), path, speed=speed, theme=theme)
         return path
 
@@ -121,10 +122,7 @@ def check_ending(path: Path) -> None:
     """
     if path.suffix != npz.NPZ:
         raise UserError(f"cannot write {path}: a trace ends in {npz.NPZ}")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write {path}: you may not write to {path.parent}; choose another folder")
+    check_folder(path)
     if path.exists() and not is_trace(path):  # weights end alike
         raise UserError(f"cannot write {path}: it exists, and is no trace; choose another name")
 
@@ -168,7 +166,7 @@ def read_trace(path: str | Path) -> Trace:
     return Trace(panel, film, said["about"])
 
 
-def _packed(trace: Trace) -> bytes:
+def _packed(trace: Trace, path: Path) -> bytes:
     film = trace.frames if isinstance(trace.frames, Film) else Film.of(trace.frames)
     changes, panel = film.changes, trace.panel
     used = np.concatenate([change.tokens[change.tokens != film.mask_id] for change in changes])
@@ -197,6 +195,9 @@ def _packed(trace: Trace) -> bytes:
     }
     packed = io.BytesIO()
     typed: dict[str, Any] = {name: np.asarray(arrays[name], kind) for name, (kind, _) in _TYPES.items()}
+    excess = _excess({name: (array.shape, array.dtype) for name, array in typed.items()})
+    if excess:
+        raise UserError(f"cannot write {path}: {excess}; keep a shorter run")
     np.savez_compressed(packed, **typed)
     return packed.getvalue()
 
@@ -223,14 +224,25 @@ def _check_headers(path: Path) -> None:
     for name, (kind, dimensions) in _TYPES.items():
         shape, dtype = headers[name]
         _require(dtype == np.dtype(kind) and len(shape) == dimensions, path, f"{name} is {dtype} of shape {shape}")
-    frames, cells = headers["changes"][0], headers["cell"][0]
-    for name in ("step", "nfe", "generation"):
-        _require(headers[name][0] == frames, path, f"{name} and changes differ in length")
-    for name in ("token", "confidence", "flags"):
-        _require(headers[name][0] == cells, path, f"{name} and cell differ in length")
+    for like, names in (("changes", ("step", "nfe", "generation")), ("cell", ("token", "confidence", "flags"))):
+        for name in names:
+            _require(headers[name][0] == headers[like][0], path, f"{name} and {like} differ in length")
+    excess = _excess(headers)
+    _require(not excess, path, excess)
+    _require(headers["changes"][0][0] >= 1, path, "it has no frames")
+
+
+def _excess(headers: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> str:
+    """What of a trace would be too large to be read; empty if nothing."""
     size = sum(dtype.itemsize * math.prod(shape) for shape, dtype in headers.values())
-    _require(size <= _LARGEST, path, f"it would take {size} bytes, more than any run")
-    _require(1 <= frames[0] <= _FRAMES, path, f"{frames[0]} frames")
+    for what, number, most in (
+        ("frames", headers["changes"][0][0], _FRAMES),
+        ("bytes of json", headers["json"][0][0], _LONGEST),
+        ("bytes", size, _LARGEST),
+    ):
+        if number > most:
+            return f"{number} {what}, where a trace has {most} at most"
+    return ""
 
 
 def _check_numbers(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -273,7 +285,7 @@ def _read_json(path: Path, text: bytes) -> dict[str, Any]:
     _require(isinstance(said, dict) and said.keys() == kinds.keys(), path, "its json has other keys")
     for key, kind in kinds.items():
         right = isinstance(said[key], kind) and (kind is bool or not isinstance(said[key], bool))
-        _require(right, path, f"its {key} cannot be {printable(repr(said[key])[:40])}")
+        _require(right, path, f"its {key} is of type {type(said[key]).__name__}")
     _require(said["columns"] is None or 1 <= said["columns"] <= _CELLS, path, f"{said['columns']} columns")
     _require(
         all(isinstance(piece, str) for piece in said["pieces"]) and said["pieces"], path, "pieces that are no texts"
