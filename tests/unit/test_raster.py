@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from tzd.errors import UserError
 from tzd.viewers.atlas import Atlas, code_of, has_glyph
 from tzd.viewers.layout import LARGEST, Layout
 from tzd.viewers.looks import THEMES
@@ -153,6 +154,20 @@ def test_rows_of_a_batch_that_do_not_fit_are_said_in_the_title():
     assert 1 <= layout.blocks[0].rows <= 8
     assert layout.title(0, PANEL, frame) == f"letters ({layout.blocks[0].rows} of 40 texts)"
     assert layout.title(0, Panel("x" * 500, PANEL.pieces), frame).endswith("x… (" + layout.title(0, PANEL, frame)[9:])
+
+
+def test_what_would_be_a_picture_of_gigabytes_is_refused():
+    for length, columns in ((2**22, 1), (2**22, None), (8, 2**22)):
+        (frame,) = next(alone(denoising(length)))
+        with pytest.raises(UserError, match=r"too much for a picture: .* 16384 at most"):
+            Raster([Panel("", PANEL.pieces, columns)], (frame,), "dark")
+
+
+def test_numbers_that_no_run_reaches_are_cut_at_the_edge_of_the_picture():
+    (frame,) = next(alone(denoising(8)))
+    frame = replace(frame, step=2**53, nfe=2**53)
+    raster = Raster([PANEL] * 5, (frame,) * 5, "dark")
+    assert raster.draw([(frame,) * 5]).shape == raster.shape
 
 
 def test_no_line_is_left_free_for_a_title_where_there_is_none():

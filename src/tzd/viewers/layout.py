@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tzd.errors import UserError
 from tzd.viewers.atlas import cell_size
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tzd.viewers.panel import Panel
 
 LARGEST = (900, 1200)  # pixels, height and width, where there is a choice
+MOST = 16384  # pixels of a side; what an MP4 can have, and a quarter of a GIF
 ROWS = 8  # of a batch that are shown, if they fit
 TEXT = 14  # pixels: the font of titles, status and legend
 MARGIN, AIR = 24, 8  # pixels around everything, and between a text and its title
@@ -92,6 +94,9 @@ class Layout:
             panels: what is shown.
             moment: the first one.
             least: width of the legend.
+
+        Raises:
+            UserError: not even the smallest letters make a picture of at most `MOST` pixels a side.
         """
         titled = any(panel.title for panel in panels)
         for rows in range(min(ROWS, max(len(frame.tokens) for frame in moment)), 0, -1):
@@ -106,6 +111,9 @@ class Layout:
             best = max(choices, key=cls._pleasure)
             if best.size >= _READABLE and best._excess() <= 1:
                 break
+        if max(best.shape) > MOST:
+            height, width = best.shape
+            raise UserError(f"this is too much for a picture: {height} lines of {width} pixels, and {MOST} at most")
         return best
 
     @classmethod

@@ -156,5 +156,7 @@ def _status(panel: Panel, frame: Frame) -> str:
 
 
 def _put(picture: np.ndarray, part: np.ndarray, corner: tuple[int, int]) -> None:
+    """Puts as much of a part into a picture as there is room for."""
     y, x = corner
-    picture[y : y + part.shape[0], x : x + part.shape[1]] = part
+    room = picture[y : y + part.shape[0], x : x + part.shape[1]]
+    room[...] = part[: room.shape[0], : room.shape[1]]
