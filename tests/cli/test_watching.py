@@ -198,8 +198,8 @@ def test_what_is_watched_can_be_saved(ending: str, trace: Path, tzd: Run, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["watch", "CKPT", "--speed", "0"], "--speed must lie above 0 and be at most 1000 frames a second, not 0"),
-        (["watch", "CKPT", "--speed", "nan"], "--speed must lie above 0"),
+        (["watch", "CKPT", "--speed", "0"], "--speed must lie in 0.01..1000 frames a second, not 0"),
+        (["watch", "CKPT", "--speed", "nan"], "--speed must lie in 0.01..1000 frames a second, not nan"),
         (["watch", "CKPT", "--speed", "fast"], "invalid float value: 'fast'"),
         (["watch", "CKPT", "--save", "x.avi"], "cannot write x.avi"),
         (["watch", "CKPT", "--save", "nowhere/x.gif"], "there is no folder nowhere"),

@@ -267,3 +267,15 @@ def test_vector_pictures_are_what_they_say(tmp_path):
         save([PANEL], alone(denoising()), tmp_path / name)
     assert ET.parse(tmp_path / "x.svg").getroot().tag.endswith("svg")
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize("ending", [".gif", ".mp4", ".html", ".png"])
+def test_a_speed_that_nothing_can_show_is_said_before_anything_is_drawn(tmp_path, ending):
+    for speed in (0, -1, 0.001, 1e9, np.nan, np.inf):
+        with pytest.raises(UserError, match=r"speed must lie in 0\.01\.\.1000 frames a second"):
+            save([PANEL], iter([]), tmp_path / f"x{ending}", speed=speed)
+
+
+def test_the_slowest_gif_stays_for_as_long_as_it_was_told(tmp_path):
+    save([PANEL], alone(denoising(8, 1)), tmp_path / "x.gif", speed=0.01)
+    assert gif(tmp_path / "x.gif")[1] == [100_000, 100_000 + 1000 * HOLD]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from tzd.api import Model
     from tzd.sampling import Frame
     from tzd.viewers.panel import Panel
-
-FASTEST = 1000.0  # frames a second
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """UserError where what is asked for cannot be shown here; called before anything heavy is done."""
-    if args.speed is not None and not (math.isfinite(args.speed) and 0 < args.speed <= FASTEST):
-        raise UserError(f"--speed must lie above 0 and be at most {FASTEST:.0f} frames a second, not {args.speed:g}")
-    if args.save:
-        from tzd.viewers.save import check_ending
+    from tzd.viewers.save import check_ending, check_speed
 
-        for path in args.save:
-            check_ending(path)
+    check_speed(args.speed, "--speed")
+    for path in args.save:
+        check_ending(path)
     if args.window:
         from tzd.viewers.window import check_screen
 
