@@ -121,6 +121,8 @@ def test_a_text_is_scored_in_windows_that_hold_every_token_once() -> None:
     prefixed = Model(FunctionDenoiser(chain().denoiser.function, 3, WINDOW, context_len=2), ABC)
     with pytest.raises(UserError, match="never learnt to predict the first 2 tokens"):
         HarnessModel(prefixed).loglikelihood_rolling(requests(("abc",)))
+    with pytest.raises(UserError, match="the first 2 tokens: before the answer 'bc' there are 1"):
+        HarnessModel(prefixed).loglikelihood(requests(("ab", "c"), ("a", "bc")))
 
 
 def test_an_answer_ends_where_the_first_of_what_ends_it_begins() -> None:
@@ -241,7 +243,7 @@ def test_a_limit_and_one_s_own_sampler_reach_the_harness(
 ) -> None:
     monkeypatch.setattr("tzd.cli.writing.load_model", lambda *_: chain())
     flags = ["--sampler", "llada", "--steps", "3", "--batch-size", "2", "--limit", "1", "--json"]
-    assert main(["eval", "m", "--tasks", "tzd_write", "--include-path", str(tasks), *flags]) == 0
+    assert main(["eval", "m", "--tasks", "tzd_wr*", "--include-path", str(tasks), *flags]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert values["results"]["tzd_write"]["exact_match,none"] == 1.0 and values["limit"] == 1
     assert (values["sampler"], values["settings"], values["draws"]) == ("llada", {"steps": 3}, 1)

@@ -100,7 +100,8 @@ class HarnessModel(LM):
         diffusion does so block by block.
 
         Raises:
-            UserError: an answer is empty, or longer than the model's window.
+            UserError: an answer is empty, or longer than the model's window; or it stands where the model never learnt
+                to predict.
         """
         pairs = [self._tokens(*request.args) for request in requests]
         greedy = self._greedy(pairs)
@@ -199,7 +200,13 @@ class HarnessModel(LM):
         scored, window = whole[len(first) :], self.model.denoiser.seq_len
         if not 1 <= len(scored) <= window:
             raise UserError(f"the answer {answer!r} has {len(scored)} tokens; this model scores 1 to {window}")
-        return whole[max(0, len(whole) - window) : len(first)], scored
+        before, context = whole[max(0, len(whole) - window) : len(first)], self.model.denoiser.context_len
+        if len(before) < context:
+            raise UserError(
+                f"this model never learnt to predict the first {context} tokens: before the answer {answer!r} there are"
+                f" {len(before)}"
+            )
+        return before, scored
 
     def _greedy(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """(N,) bool, the answers that the model writes when it takes what it is surest of."""

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
-    tasks = _tasks(names, args.include_path)
+    names, tasks = _tasks(names, args.include_path)
     given = {name: getattr(args, name) for name in ("batch_size", "draws") if getattr(args, name) is not None}
     settings = writing.settings(args)
     model = HarnessModel(
@@ -46,30 +46,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tasks(names: list[str], folder: Path | None) -> Any:
-    """The harness's catalogue, of one's own tasks alone where these are all that is asked for.
+def _tasks(patterns: list[str], folder: Path | None) -> tuple[list[str], Any]:
+    """The names that are meant, and the harness's catalogue: of one's own tasks alone where these have them all.
 
     Raises:
         UserError: there is no such task, or no such folder.
     """
-    if not names:
+    if not patterns:
         raise UserError("--tasks: name a task at least")
     if folder is not None and not folder.is_dir():
         raise UserError(f"{folder} is no folder (--include-path)")
     _keep_to_oneself()
     from lm_eval.tasks import TaskManager
 
-    own = None if folder is None else TaskManager(include_path=str(folder), include_defaults=False)
-    if own is not None and set(names) <= set(own.all_tasks):
-        return own
+    if folder is not None:
+        own = TaskManager(include_path=str(folder), include_defaults=False)
+        if all(own.match_tasks([pattern]) for pattern in patterns):
+            return own.match_tasks(patterns), own
     every = TaskManager(include_path=None if folder is None else str(folder))
-    for name in names:
-        if not every.match_tasks([name]):
-            hint = nearest(name, every.all_tasks)
+    for pattern in patterns:
+        if not every.match_tasks([pattern]):
+            hint = nearest(pattern, every.all_tasks)
             raise UserError(
-                f"there is no task '{name}'{hint if 'mean' in hint else ''}; --include-path FOLDER adds some"
+                f"there is no task '{pattern}'{hint if 'mean' in hint else ''}; --include-path FOLDER adds some"
             )
-    return every
+    return every.match_tasks(patterns), every
 
 
 def _keep_to_oneself() -> None:
