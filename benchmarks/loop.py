@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _write(denoiser: Denoiser, name: str, batch: int, seed: int) -> tuple[float,
     start = time.perf_counter()
     frames = stream(timed, canvas, sampler=sampler(name, **settings), seed=seed)
     # a count that the model decides, of one that knows nothing, takes a pass a token: some of them will do
-    (last,) = deque((frame for frame, _ in zip(frames, range(2 * steps + 1), strict=False)), maxlen=1)
+    (last,) = deque(islice(frames, 2 * steps + 1), maxlen=1)
     total = time.perf_counter() - start
     return 1000 * timed.seconds / last.nfe, 1000 * (total - timed.seconds) / last.nfe
 
