@@ -50,6 +50,18 @@ def test_every_sampler_has_something_that_decides_its_cost() -> None:
     assert [c.label for c in contenders([("llada", {"steps": 5})], [4, 8])] == ["llada steps=5"]
 
 
+def test_what_no_number_of_steps_decides_is_measured_once() -> None:
+    sure = {"confidence_threshold": 0.9}
+    (by_threshold,) = contenders([("llada", sure)], [4, 8])
+    assert by_threshold.label == by_threshold.variant == "llada confidence_threshold=0.9"
+    (composed,) = contenders([("top-k", {"count": "one"})], [4, 8])
+    assert composed.label == "top-k count=one"
+    assert [c.label for c in contenders([("top-k", {"count": "quota"})], [4, 8])] == [
+        "top-k count=quota steps=4",
+        "top-k count=quota steps=8",
+    ]
+
+
 def test_a_gap_is_filled_as_the_model_knows_it_and_only_the_gap_counts() -> None:
     texts = np.tile(np.arange(LENGTH) % V, (6, 1))
     texts[3:, 10] = 4  # the third token of the gap of 8, which begins at 8, is another than the model thinks
@@ -126,12 +138,17 @@ def test_the_command_prints_a_table_and_writes_a_file_and_a_picture(
     assert result["points"][1]["nfe"] <= 2
     kept = tmp_path / "out" / "points" / "ancestral,steps=2.json"
     kept.write_text(kept.read_text().replace('"nfe": 2.0', '"nfe": 1.5'))
-    again = [*given[:-1], "ancestral", "--budgets", "2", "--samples", "6", "--out", "out", "--json"]
+    again = [*given[:-1], *"ancestral --budgets 2 --samples 6 --batch-size 4 --out out --json".split()]
     assert main(again) == 0  # what is there is not measured again, and all of it is in the table
     points = json.loads(capsys.readouterr().out.splitlines()[-1])["points"]
     assert len(points) == 6 and points[1]["nfe"] == 1.5
     assert main([*given, "--budgets", "2", "--samples", "7", "--out", "out"]) == 2
     assert "out holds points measured with samples 6, not 7: choose another folder" in capsys.readouterr().err
+    assert main([*again[:-1], "--batch-size", "2"]) == 2  # on which passes and speed depend
+    assert "out holds points measured with batch_size 4, not 2" in capsys.readouterr().err
+    kept.write_text(kept.read_text().replace('"infill_accuracy":', '"infilling":'))
+    assert main(again) == 2
+    assert "ancestral,steps=2.json cannot be read (it has no infill_accuracy)" in capsys.readouterr().err
     kept.write_text("{")
     assert main(again) == 2
     assert "ancestral,steps=2.json cannot be read" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tzd.checkpoint.durable import replace_file
 from tzd.cli import measuring, writing
@@ -50,10 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
     chosen = [(name, {}) for name in descriptions()] if args.samplers is None else parse_samplers(args.samplers)
     field = list(contenders(chosen, _numbers(args.budgets)))
-    bench, title = _bench(args)
-    conditions = {"model": args.checkpoint, "precision": args.precision, "judge": args.judge, "samples": args.samples,
-                  "length": bench.length, "seed": args.seed}  # fmt: skip
-    measured = Measured(args.out, conditions)
+    bench, conditions = _bench(args)
+    measured = Measured(args.out, conditions, columns=("sampler", "variant", *measuring.COLUMNS))
     real = to_rows([bench.real()])[0]
     measuring.print_head()
     measuring.print_row(real, "real text")
@@ -63,13 +61,15 @@ def run(args: argparse.Namespace) -> int:
             (row,) = to_rows([bench.measure(contender)])
             measured.keep(row)
         measuring.print_row(row, contender.label)
-    order = list(descriptions())
-    rows = [real, *sorted(measured.rows(), key=lambda row: (order.index(row["sampler"]), row["variant"], row["nfe"]))]
+    order = {name: place for place, name in enumerate(descriptions())}
+    kept = sorted(measured.rows(), key=lambda row: (order.get(row["sampler"], len(order)), row["variant"], row["nfe"]))
+    rows = [real, *kept]
     result = {**conditions, "points": rows}
     replace_file(args.out / "samplers.json", (json.dumps(result, indent=1) + "\n").encode())
     if args.judge is not None:
         from tzd.viewers.frontier import plot_frontier
 
+        title = f"{Path(args.checkpoint).name}: {args.samples} samples of {bench.length} tokens"
         plot_frontier(rows, args.out / "frontier.png", title, emphasised=DEFAULT)
         print(f"\n{args.out / 'frontier.png'}", file=sys.stderr)
     if args.json:
@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(args: argparse.Namespace) -> tuple[Bench, str]:
+def _bench(args: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
+    """What is to be measured on, and all that the numbers depend on beside the sampler."""
     from tzd.evaluation.frontier import Bench
 
     if args.samples < 1 or args.batch_size < 1:
@@ -95,7 +96,18 @@ def _bench(args: argparse.Namespace) -> tuple[Bench, str]:
         batch_size=args.batch_size,
         seed=args.seed,
     )
-    return bench, f"{Path(args.checkpoint).name}: {args.samples} samples of {bench.length} tokens"
+    return bench, {
+        "model": args.checkpoint,
+        "step": (model.provenance or {}).get("step"),
+        "engine": model.engine,
+        "precision": args.precision,
+        "judge": args.judge,
+        "data": real.what,
+        "samples": args.samples,
+        "length": bench.length,
+        "batch_size": args.batch_size,
+        "seed": args.seed,
+    }
 
 
 def _numbers(text: str) -> Sequence[int]:

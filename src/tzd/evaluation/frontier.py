@@ -15,7 +15,7 @@ from tzd.evaluation.diversity import Diversity, diversity
 from tzd.evaluation.estimate import Estimate
 from tzd.evaluation.infilling import default_span, infill_accuracy
 from tzd.evaluation.judge import judged
-from tzd.sampling import Sampler, sampler, settings_of, stream
+from tzd.sampling import Sampler, parts, sampler, settings_of, stream
 
 # What decides the cost of samplers that have no number of steps.
 KNOBS: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -37,7 +37,7 @@ class Contender:
     Attributes:
         sampler: its name.
         settings: what differs from its defaults.
-        knob: the setting that decides its cost.
+        knob: the setting that decides its cost; none if empty.
     """
 
     sampler: str
@@ -159,11 +159,18 @@ def contenders(chosen: Sequence[tuple[str, dict[str, Any]]], budgets: Sequence[i
     """Samplers, each at every budget: a number of steps, or what else decides its cost.
 
     Args:
-        chosen: names and settings; one whose cost is set is measured at that alone.
+        chosen: names and settings; one whose cost is set, or does not depend on its steps, is measured at that alone.
         budgets: numbers of steps.
     """
     for name, settings in chosen:
-        knob, values = ("steps", tuple(budgets)) if "steps" in settings_of(name) else KNOBS[name]
+        composed = bool(parts().keys() & settings)
+        if sampler(name, **settings).budget is not None:
+            knob, values = "steps", tuple(budgets)
+        elif composed or "steps" in settings_of(name):  # by a threshold, say
+            yield Contender(name, settings, "")
+            continue
+        else:
+            knob, values = KNOBS[name]
         for value in [settings[knob]] if knob in settings else values:
             yield Contender(name, {**settings, knob: value}, knob)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ class Measured:
     Args:
         folder: where they are kept; it is made when the first is written.
         conditions: what all of them have in common, as plain data: the model, the judge, how many samples.
+        columns: what each row has, beside its label.
 
     Raises:
         UserError: the folder holds rows that were measured under other conditions, or what is there cannot be read.
     """
 
-    def __init__(self, folder: Path, conditions: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, conditions: Mapping[str, Any], *, columns: Sequence[str] = ()) -> None:
         self.folder = folder / _FOLDER
         self.conditions = dict(conditions)
+        self._columns = ("label", *columns)
         for path in self._paths():
             for name, value in self._read(path)["conditions"].items():
                 if value != self.conditions.get(name):
@@ -57,12 +59,15 @@ class Measured:
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[!.]*.json"))
 
-    @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
+    def _read(self, path: Path) -> dict[str, Any]:
         try:
-            content = json.loads(path.read_text())
-            if not isinstance(content["row"]["label"], str) or not isinstance(content["conditions"], dict):
+            content: dict[str, Any] = json.loads(path.read_text())
+            row = content["row"]
+            if not isinstance(row, dict) or not isinstance(content["conditions"], dict):
                 raise ValueError("no point of a comparison")
+            for column in self._columns:
+                if column not in row:
+                    raise ValueError(f"it has no {column}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error}): remove it, and it is measured again") from error
         return content
