@@ -43,6 +43,14 @@ def test_infilling_is_measured_on_the_named_text_beside_the_commonest_token(smal
         assert f"{mine.value:.4f} ±{mine.stderr:.4f}" in result.stdout
 
 
+def test_one_text_has_no_standard_error(small: Path, tzd: Run, tmp_path: Path):
+    (tmp_path / "real.txt").write_text(TEXT[:240])
+    flags = ("--samples", 1, "--steps", 1, "--json")
+    lines = tzd("eval", small, "--data", "real.txt", "--infill", *flags).stdout.splitlines()
+    assert "±" not in lines[3] and "nan" not in lines[3]
+    assert json.loads(lines[-1])["infill"][0]["infill_accuracy_stderr"] is None
+
+
 def test_the_baseline_is_the_commonest_token_outside_the_gaps():
     texts = np.array([[1, 1, 2, 2, 1, 1], [1, 1, 1, 2, 2, 1], [3, 3, 2, 1, 3, 1]])
     found = commonest_accuracy(texts, span=2)  # 1 stands outside the gaps eight times, 2 and 3 less often
@@ -82,7 +90,7 @@ def test_a_verdict_comes_with_entropy_and_repetition_beside_those_of_real_text(s
         ("--infill --tasks a", "--tasks brings its own texts"),
         ("--data pydocs --span 3", "--span is for --infill; leave it out"),
         ("--data pydocs --steps 3", "--sampler is for --infill, --gen-ppl, --tasks; leave it out"),
-        ("--infill --draws 3", "--draws is for --data, --tasks; leave it out"),
+        ("--infill --draws 0", "--draws is for --data, --tasks; leave it out"),
         ("", "say what to measure: --data X, --infill, --gen-ppl or --tasks A,B"),
     ],
 )

@@ -102,7 +102,7 @@ def _check(args: argparse.Namespace) -> None:
     if not asked and args.data is None:
         raise UserError("say what to measure: --data X, --infill, --gen-ppl or --tasks A,B")
     asked = asked or ["data"]
-    given = {name for name in ONLY_FOR if getattr(args, name) not in (None, False)}
+    given = {name for name in ONLY_FOR if (value := getattr(args, name)) is not None and value is not False}
     given |= {"sampler"} if writing.settings(args) else set()
     for name, measures in ONLY_FOR.items():
         if name in given and not set(measures) & set(asked):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from tzd.cli import measuring, writing
@@ -26,11 +27,12 @@ def run(args: argparse.Namespace) -> int:
     from tzd.evaluation.infilling import default_span
 
     samples, batch_size, length = (_number(args, name) for name in _DEFAULTS)
+    contender = Contender(args.sampler or DEFAULT, writing.settings(args))
+    rules = sampler(contender.sampler, **contender.settings)
     verdict = None if args.judge is None else measuring.verdict_of(args.judge, args.engine)
     model = writing.load_model(args, args.checkpoint)
     if isinstance(model.tokenizer, PairTokenizer):
         raise UserError("--infill and --gen-ppl are for models of running text; this one answers prompts: use --data")
-    contender = Contender(args.sampler or DEFAULT, writing.settings(args))
     real = measuring.text_of(model, args.data, split=args.split, data_dir=args.data_dir)
     bench = Bench(
         denoiser=model.denoiser,
@@ -43,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         infill=False,
     )
-    rules = sampler(contender.sampler, **contender.settings)
     spans = [default_span(bench.length)] if args.span is None else _spans(args.span, bench.length)
     texts = len(bench.held_out)
     print(f"{real.what}: {texts:,} text{'s'[: texts != 1]} of {bench.length:,} tokens")
@@ -67,7 +68,7 @@ def _infill(bench: Bench, rules: Sampler, span: int) -> dict[str, Any]:
         bench.denoiser, bench.held_out, sampler=rules, span=span, batch_size=bench.batch_size, seed=bench.seed
     )
     guess = commonest_accuracy(bench.held_out, span=span)
-    cells = [f"{value:.4f} ±{stderr:.4f}" for value, stderr in (mine, guess)]
+    cells = [f"{value:.4f}" + (f" ±{stderr:.4f}" if math.isfinite(stderr) else "") for value, stderr in (mine, guess)]
     gap = f"{span:,} token{'s'[: span != 1]}"
     print(f"{gap:<20}{cells[0]:>32}{cells[1]:>24}", flush=True)
     return {"span": span, **mine.named("infill_accuracy"), **guess.named("commonest_accuracy")}

@@ -36,7 +36,7 @@ def judged(judge: Denoiser, texts: Sequence[str], encode: Callable[[str], np.nda
         encode: its tokenizer.
 
     Returns:
-        The mean over all characters, and its standard error over texts.
+        The mean over all characters, and its standard error over texts (over the windows of longer ones).
 
     Raises:
         UserError: the judge is not autoregressive, or there is nothing to judge.
