@@ -50,7 +50,7 @@ def test_every_sampler_keeps_its_promises_on_every_engine(
 
 def test_bfloat16_is_asked_for_and_costs_digits_not_more(engine: str, tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", dataclasses.replace(CONFIG, vocab_size=128))
-    full, half = (tzd.load(folder, engine=engine, precision=precision) for precision in ("32", "bf16"))
+    full, half = (tzd.load(folder, engine=engine, precision=precision) for precision in (32, "bf16"))
     logits, rounded = (model.denoiser.xp.to_numpy(model.logits(noisy())) for model in (full, half))
     assert logits.dtype == rounded.dtype == np.float32
     error = np.abs(logits - rounded).max() / np.abs(logits).max()

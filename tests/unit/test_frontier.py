@@ -138,7 +138,8 @@ def test_the_command_prints_a_table_and_writes_a_file_and_a_picture(
     assert result["points"][1]["nfe"] <= 2
     kept = tmp_path / "out" / "points" / "ancestral,steps=2.json"
     kept.write_text(kept.read_text().replace('"nfe": 2.0', '"nfe": 1.5'))
-    again = [*given[:-1], *"ancestral --budgets 2 --samples 6 --batch-size 4 --out out --json".split()]
+    flags = ["--budgets", "2", "--samples", "6", "--batch-size", "4", "--out", "out", "--json"]
+    again = [*given[:-1], "ancestral", *flags]
     assert main(again) == 0  # what is there is not measured again, and all of it is in the table
     points = json.loads(capsys.readouterr().out.splitlines()[-1])["points"]
     assert len(points) == 6 and points[1]["nfe"] == 1.5

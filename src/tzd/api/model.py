@@ -102,7 +102,7 @@ def load(
     engine: str | None = None,
     denoiser: Any = None,
     *,
-    precision: str = "32",
+    precision: str | int = "32",
     trust_remote_code: bool = False,
     mask_id: int | None = None,
     shift: bool | None = None,
@@ -125,8 +125,9 @@ def load(
         CheckpointError: the checkpoint is missing, damaged, of a newer format, or does not fit the model.
         UserError: there is no such model of the hub, or it would run code that is not trusted.
     """
+    precision = str(precision)
     if precision not in PRECISIONS:
-        raise UserError(f"unknown precision '{precision}'{nearest(str(precision), PRECISIONS)}")
+        raise UserError(f"unknown precision '{precision}'{nearest(precision, PRECISIONS)}")
     name = hub_model(path)
     if name is not None and precision != "32":
         raise UserError(f"{path} computes in the precision of its own weights: leave out precision={precision}")
