@@ -11,7 +11,7 @@ from tzd.viewers.atlas import Atlas, code_of, has_glyph
 from tzd.viewers.layout import LARGEST, Layout
 from tzd.viewers.looks import THEMES
 from tzd.viewers.panel import Panel
-from tzd.viewers.raster import Raster
+from tzd.viewers.raster import Raster, _status
 from viewed import PANEL, alone, blinking, denoising
 
 
@@ -103,6 +103,28 @@ def test_what_any_of_several_moments_wrote_is_fresh():
     for column in np.flatnonzero(written[0]):
         first = next(i for i in range(3) if moments[i + 1][0].revealed[0, column])
         assert np.array_equal(cell(one, together, column), cell(two, apart[first], column))
+
+
+def test_a_run_that_is_over_has_just_written_nothing():
+    short, long = list(denoising(steps=2)), list(denoising(steps=5, seed=1))
+    moments = [(short[min(i, 2)], long[i]) for i in range(6)]
+    raster = Raster([PANEL, PANEL], moments[0], "dark")
+    pictures = [rgb(raster, *run) for run in (moments[:1], moments[1:2], moments[2:4], moments[4:5])]
+    fresh = np.flatnonzero(short[2].revealed[0])
+    corners = [{tuple(cell(raster, picture, column)[0, 0]) for column in fresh} for picture in pictures]
+    assert THEMES["dark"].ground not in corners[2] and corners[3] == {THEMES["dark"].ground}
+
+
+def test_no_figure_of_the_status_line_moves_another():
+    (frame,) = next(alone(denoising(256)))
+    said = [
+        _status(PANEL, replace(frame, step=n, nfe=n, masked=np.arange(256)[None] < left))
+        for n, left in ((0, 256), (12, 99), (162, 0))
+    ]
+    assert said[0] == "step 0      NFE 0      256 characters left"
+    assert {(line.index("NFE"), line.index("characters")) for line in said} == {(12, 27)}
+    generation, *_ = blinking()
+    assert _status(PANEL, generation) == "generation 0       3 alive   NFE 0"
 
 
 def test_living_cells_stand_on_a_ground_of_their_own():

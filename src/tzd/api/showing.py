@@ -82,7 +82,7 @@ def picture(frame: ShownFrame, fresh: np.ndarray, caption: str | None = None) ->
     Args:
         frame: what to show.
         fresh: (B, T) bool, the cells to stress.
-        caption: the line below; step, NFE and what is left if None.
+        caption: the line below; where the run is if None.
     """
     looks = Looks().of(replace(frame, revealed=frame.steps > 0), fresh)
     return frame_html(frame.run.panel, frame, looks, steps=frame.steps, caption=caption)

@@ -51,7 +51,7 @@ def frame_html(
         looks: (B, T) uint8, what `Looks.of` says; by confidence alone if None.
         theme: "dark" or "light"; as the reader's system is set if None.
         steps: (B, T) int, when each token was written; said where the pointer rests, as confidence always is.
-        caption: the line below; step, NFE and what is left if None, no line if empty.
+        caption: the line below; where the run is if None, no line if empty.
     """
     if looks is None:  # nothing tells what was given: all text counts as written
         looks = Looks().of(replace(frame, revealed=~frame.masked), fresh=frame.revealed)
@@ -61,7 +61,7 @@ def frame_html(
     style = f"{width};white-space:break-spaces;line-break:anywhere;margin:0 0 .8em"
     texts = "".join(f'<div style="{style}">{row}</div>' for row in rows)
     title = f'<div style="color:var(--faint);margin:0 0 .4em">{escape(panel.title)}</div>' if panel.title else ""
-    says = status(panel, frame) if caption is None else caption
+    says = " · ".join(panel.status(frame)) if caption is None else caption
     hidden = len(frame.tokens) - len(rows)
     says += f" · {hidden} more not shown" if says and hidden else f"{hidden} more not shown" if hidden else ""
     below = f'<div style="color:var(--faint)">{escape(says)}</div>' if says else ""
@@ -69,13 +69,6 @@ def frame_html(
         f'<div dir="ltr" style="{colour_style(theme)};background:var(--ground);color:var(--level3);{_FONT};'
         f'padding:12px 14px;border-radius:8px;overflow-x:auto;text-align:left">{title}{texts}{below}</div>'
     )
-
-
-def status(panel: Panel, frame: Frame) -> str:
-    """Where a run is, in a line."""
-    left = int(frame.masked.sum())
-    generation = "" if frame.generation is None else f"generation {frame.generation} · "
-    return f"{generation}step {frame.step} · NFE {frame.nfe} · {left} {panel.unit} left"
 
 
 def _colours(theme: str) -> dict[str, str]:

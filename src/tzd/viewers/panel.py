@@ -59,6 +59,12 @@ class Panel:
         """What a cell is."""
         return "characters" if self.width == 1 else "tokens"
 
+    def status(self, frame: Frame) -> list[str]:
+        """Where a run is: of a Game of Life its generation and what lives; then step, NFE and what is left."""
+        life = [] if frame.generation is None else [f"generation {frame.generation}"]
+        life += [] if frame.alive is None else [f"{int(frame.alive.sum())} alive"]
+        return [*life, f"step {frame.step}", f"NFE {frame.nfe}", f"{int(frame.masked.sum())} {self.unit} left"]
+
     def cells(self, frame: Frame) -> np.ndarray:
         """(B, T) int, where in `glyphs` each cell of a frame is."""
         known = len(self.pieces)

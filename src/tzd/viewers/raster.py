@@ -98,12 +98,17 @@ class _Part:
         self.panel, self.block = panel, block
         self._atlas = Atlas(size, panel.width, panel.columns is not None)
         self._looks = Looks()
+        self._before: Frame | None = None
         self._numbers = np.full(len(panel.pieces) + 2, -1)  # of a cell in the atlas; -1 where it is not drawn yet
         self._numbers[len(panel.pieces)] = self._atlas.block
 
     def draw(self, run: Sequence[Frame]) -> np.ndarray:
         """(rows, height, width) uint8, `SHADES` · look + shade."""
-        fresh = np.logical_or.reduce([frame.revealed for frame in run])
+        fresh = np.zeros_like(run[-1].revealed)
+        for frame in run:
+            if frame is not self._before:  # of a run that is over, the last one comes again and again
+                fresh |= frame.revealed
+            self._before = frame
         for frame in run:
             looks = self._looks.of(frame, fresh)
         block = self.block
@@ -148,11 +153,12 @@ def _pair(theme: Theme, look: int) -> tuple[tuple[int, int, int], tuple[int, int
 
 
 def _status(panel: Panel, frame: Frame) -> str:
-    """Where a run is; no figure moves another."""
-    left = int(frame.masked.sum())
-    if frame.generation is None or frame.alive is None:
-        return f"step {frame.step:<6} NFE {frame.nfe:<6} {panel.unit} left {left}"
-    return f"generation {frame.generation:<5} live cells {int(frame.alive.sum()):<5} NFE {frame.nfe}"
+    """Where a run is, in as many words as a board has room for; no figure moves another."""
+    parts, digits = panel.status(frame), len(str(frame.tokens.size))
+    if frame.generation is not None:
+        parts = [*parts[:-3], parts[-2]]
+    words = [part.split(" ", 1) for part in parts]
+    return "".join(f"{a:>{digits}} {b}   " if a.isdigit() else f"{a} {b:<7}" for a, b in words).rstrip()
 
 
 def _put(picture: np.ndarray, part: np.ndarray, corner: tuple[int, int]) -> None:

@@ -252,16 +252,9 @@ def _title(title: str, columns: int) -> Text:
 
 def _status(panel: Panel, frame: Frame, notes: Sequence[str], columns: int) -> Text:
     """Where a run is, in as many words as there is room for."""
-    left, counts = int(frame.masked.sum()), [f"step {frame.step}", f"NFE {frame.nfe}"]
-    if frame.generation is not None:
-        alive = [] if frame.alive is None else [f"{int(frame.alive.sum())} alive"]
-        counts = [f"generation {frame.generation}", *alive, *counts]
-    ways = (
-        [*counts, f"{left} {panel.unit} left", *notes],
-        [*counts, f"{left} left", *notes],
-        [*counts[-1:], f"{left} left", *notes],
-        [*counts[-1:], f"{left} left"],
-    )
+    *counts, nfe, left = panel.status(frame)
+    briefly = left.replace(f" {panel.unit}", "")
+    ways = ([*counts, nfe, left, *notes], [*counts, nfe, briefly, *notes], [nfe, briefly, *notes], [nfe, briefly])
     said = [" · ".join(way) for way in ways]
     return _faint(next((line for line in said if cell_len(line) <= columns), said[-1]), columns)
 
