@@ -86,6 +86,7 @@ def test_noise_is_averaged_and_stays_faint_behind(run: Path) -> None:
     assert line.get_ydata() == pytest.approx(faint.get_ydata())  # a straight line stays one, its ends included
     assert faint.get_alpha() < 0.5 and line.get_alpha() is None
     assert smoothed(np.array([0.0, 3.0, 0.0, 3.0]), 3) == pytest.approx([0, 1, 2, 3])
+    assert smoothed(np.array([0.0, 3.0, 6.0]), 10**30) == pytest.approx([0, 3, 6])
 
 
 def test_a_validation_is_never_smoothed(run: Path) -> None:
@@ -152,6 +153,11 @@ def test_a_run_of_one_step_is_a_point(tmp_path: Path) -> None:
     assert all(axes.lines[0].get_marker() == "o" for axes in figure.axes)
 
 
+def test_a_short_run_has_no_ticks_at_half_a_step(tmp_path: Path) -> None:
+    for axes in runs_figure([record(tmp_path / "a", steps=[0, 1, 2])]).axes:
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
 def test_a_run_that_is_going_on_is_drawn_without_its_torn_line(run: Path) -> None:
     with (run / "metrics.csv").open("a") as file:
         file.write("60,1.0,6000,3")
@@ -212,3 +218,10 @@ def test_a_wrong_flag_is_one_line(
     assert main(["plot", str(run), *arguments]) in (1, 2)
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_folder_with_control_characters_in_its_name_cannot_move_the_terminal(tmp_path: Path, capsys) -> None:
+    run = record(tmp_path / "a\x1b[2J")
+    assert main(["plot", str(run)]) == 0
+    assert (run / "plot.png").exists()
+    assert "\x1b" not in capsys.readouterr().out

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tzd.errors import UserError
+from tzd.printable import printable
 
 _OVER = ("steps", "tokens", "minutes")
 
@@ -28,5 +29,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--smooth must be at least 1, not {args.smooth}")
     folders = list(dict.fromkeys(path for given in args.runs for path in find_runs(given)))
     out = args.out or (args.runs[0] / "plot.png" if len(args.runs) == 1 else Path("plot.png"))
-    print(plot_runs(folders, out, x=args.x, smoothing=args.smooth))
+    plot_runs(folders, out, x=args.x, smoothing=args.smooth)
+    print(printable(str(out), keep=""))
     return 0

@@ -98,7 +98,7 @@ def runs_figure(folders: Sequence[Path], *, x: str = "steps", smoothing: int | N
         ("val_bits_per_char", "bits per character") if in_characters else ("val_nats_per_token", "nats per token")
     )
     labels = [_label(run, column) for run in runs]
-    columns = max(1, min(len(runs), int(110 / (8 + max(map(len, labels))))))
+    columns = max(1, min(len(runs), int(110 / (11 + max(map(len, labels))))))
     with drawing(_WIDTH, _HEIGHT + _LEGEND_LINE * -(-len(runs) // columns)) as figure:
         (loss, validation), (rate, speed) = figure.subplots(2, 2, sharex=True)
         for run in runs:
@@ -111,7 +111,7 @@ def runs_figure(folders: Sequence[Path], *, x: str = "steps", smoothing: int | N
         rate.set(ylabel="learning rate", xlabel=AXES[x][2])
         speed.set(ylabel="tokens per second", xlabel=AXES[x][2])
         _finish(figure, x)
-        figure.legend(_handles(runs), labels, loc="outside upper center", ncols=columns, fontsize=8.5)
+        figure.legend(_handles(runs), labels, loc="outside upper center", ncols=columns, fontsize=8.5, handlelength=3.6)
     return figure
 
 
@@ -121,7 +121,7 @@ def smoothed(values: np.ndarray, width: int) -> np.ndarray:
     So a straight line stays what it is, and a steep start is not flattened.
     """
     at = np.arange(len(values))
-    half = np.minimum(width // 2, np.minimum(at, at[::-1]))
+    half = np.minimum(min(width, len(values)) // 2, np.minimum(at, at[::-1]))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     return (sums[at + half + 1] - sums[at - half]) / (2 * half + 1)
 
@@ -176,10 +176,11 @@ def _validation(axes: Axes, run: _Run, x: str, column: str) -> None:
 
 
 def _finish(figure: Figure, x: str) -> None:
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     for axes in figure.axes:
         if x != "minutes":
+            axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))  # no half steps
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if not any(len(line.get_xdata()) for line in axes.lines):  # type: ignore[arg-type]
             axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", va="center")
