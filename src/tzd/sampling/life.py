@@ -103,7 +103,8 @@ def play(
 
 def _copy(frame: Frame) -> Frame:
     """A frame for the reader, who may write on it; the game goes on from the other."""
-    return replace(frame, tokens=frame.tokens.copy(), confidence=frame.confidence.copy(), alive=np.copy(frame.alive))
+    assert frame.alive is not None
+    return replace(frame, tokens=frame.tokens.copy(), confidence=frame.confidence.copy(), alive=frame.alive.copy())
 
 
 def _later(frame: Frame, before: Frame, alive: np.ndarray, generation: int) -> Frame:
