@@ -195,6 +195,20 @@ def test_what_a_dilated_step_writes_is_as_far_apart_as_can_be():
     assert len(shifts) > 1  # rows begin elsewhere
 
 
+@pytest.mark.parametrize(("blanks", "steps"), [(64, 24), (61, 16), (37, 5), (70, 16)])
+@pytest.mark.parametrize("block_len", [None, 20])
+def test_what_a_dilated_step_writes_is_far_apart_whatever_the_number_of_blanks(blanks, steps, block_len):
+    denoiser = FunctionDenoiser(lambda tokens: np.zeros((*tokens.shape, 2)), vocab_size=2, seq_len=64)
+    tokens = np.full((3, blanks + 3), 2)
+    tokens[:, :3] = tokens[1, 20:30] = 0  # a prompt; and a gap, which does not bring blanks nearer to each other
+    rules = sampler("dilated", steps=steps, block_len=block_len)
+    per_block = steps if block_len is None else steps // -(-blanks // block_len)
+    _, *frames = stream(denoiser, tokens, sampler=rules, seed=1)
+    written = [np.nonzero(frame.revealed[row])[0] for frame in frames for row in range(3)]
+    assert min(np.diff(places).min() for places in written if len(places) > 1) >= per_block
+    assert np.concatenate(written).size == (tokens == 2).sum()
+
+
 def test_an_adaptive_row_moves_on_without_waiting_for_the_others():
     """A row that is sure of everything fills a block a pass, whatever its neighbour needs."""
 

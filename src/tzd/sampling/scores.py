@@ -34,17 +34,25 @@ def left_to_right(at: Moment) -> np.ndarray:
 
 
 def dilated(at: Moment) -> np.ndarray:
-    """Positions as far apart as can be: the van der Corput sequence over the window, shifted at random for each row.
+    """As far apart as can be: in a block of s steps every s-th blank belongs together, whatever their number.
 
     Tokens that are written together do not see each other, and depend on each other the less the farther apart they
     are (DUS: Luxembourg et al., 2025, arXiv:2506.19037; in two dimensions the Halton scheduler: Besnier et al., 2025).
+    The larger of these groups come first, as in `quota`; apart from that, groups and the blanks of each come in the
+    order of a van der Corput sequence, shifted at random for each row.
     """
-    width = at.blank.shape[1]
-    bits = max(1, (width - 1).bit_length())
-    places = np.arange(2**bits)
-    turned = sum(((places >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))  # a place's bits, read backwards
-    shift = (at.row_draws * 2**bits).astype(np.int64)
-    return -np.asarray(turned, np.float64)[(np.arange(width) + shift[:, None]) % 2**bits]
+    free = at.blank | at.written
+    count = free.sum(axis=1, keepdims=True)
+    groups = np.clip(at.steps[:, None], 1, np.maximum(count, 1))
+    turn, group = np.divmod(np.cumsum(free, axis=1) - 1, groups)
+    bits = max(1, (free.shape[1] - 1).bit_length())
+    size = 2**bits
+    turned = sum(((np.arange(size) >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))  # bits, read backwards
+    sequence = np.asarray(turned, np.float64)
+    shift = (at.row_draws[:, None] * size).astype(np.int64)
+    around = 2 ** np.ceil(np.log2(groups)).astype(np.int64)
+    smaller = group >= np.where(count % groups, count % groups, groups)
+    return -((smaller * size + sequence[(group + shift) % around]) * size + sequence[turn])
 
 
 def confidence(xp: Arrays, candidates: Candidates) -> Array:
