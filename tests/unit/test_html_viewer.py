@@ -20,6 +20,7 @@ from tzd.viewers.html import ROWS, frame_html, player_html, write_html
 from tzd.viewers.looks import THEMES, Looks
 from tzd.viewers.panel import Panel
 from tzd.viewers.timeline import in_step
+from viewed import PANEL, blinking
 
 CHROMIUM = Path("/usr/bin/chromium")
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
@@ -322,6 +323,17 @@ def test_every_frame_shows_what_the_run_had_and_nothing_moves(opened: Any) -> No
         assert page.locator(".text .fresh").count() == frame.revealed.sum()
         assert page.locator(".text .given").count() == 5
         assert page.evaluate(places) == first
+
+
+def test_of_a_game_of_life_the_page_says_generation_and_living_cells_in_one_line_of_a_phone(opened: Any) -> None:
+    board = Panel("Life", PANEL.pieces, 5)
+    page = opened(page_of(board, runs=[blinking()]), viewport={"width": 390, "height": 800}, reduced_motion="reduce")
+    assert page.locator(".status").inner_text() == "generation 3 · 3 alive · NFE 4"
+    assert page.locator(".text .alive").count() == 3 and page.locator("#living").is_visible()
+    height = page.locator(".status").bounding_box()["height"]
+    slide(page, 0)
+    assert page.locator(".status").inner_text() == "generation 0 · 3 alive · NFE 0"
+    assert page.locator(".status").bounding_box()["height"] == height < 30
 
 
 def test_keys_and_buttons_step_and_play(opened: Any) -> None:
