@@ -70,17 +70,21 @@ def test_a_generation_takes_three_passes_or_as_many_as_asked(model):
         assert frames[-1].nfe == 5 * expected
 
 
-def test_windows_see_what_the_engine_computes_of_them(engine):
-    denoiser, length = on(engine), 40
+@pytest.mark.parametrize(("config", "context_len"), [(CONFIG, 0), (TIMED, 4)])
+def test_windows_see_what_the_engine_computes_of_them_at_their_own_time(engine, config, context_len):
+    denoiser, length = on(engine, config, context_len=context_len), 40
     tiled = TiledDenoiser(denoiser, length, wrap=True)
-    tokens = np.random.default_rng(0).integers(0, CONFIG.vocab_size + 1, (2, length))
+    tokens = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (2, length))
+    tokens[:, 25:] = denoiser.mask_id  # from windows without [MASK] to those with little else
     ours = tiled.xp.to_numpy(tiled.forward(tokens)[0])
     assert ours.shape == (2, length, CONFIG.vocab_size)
     width = denoiser.seq_len
     for column in range(length):
         first = tiled.first[tiled.owner[column]]
         window = np.take(tokens, first + np.arange(width), axis=1, mode="wrap")
-        logits = denoiser.xp.to_numpy(denoiser.forward(window)[0])[:, (column - first) % length]
+        t = (window == denoiser.mask_id).sum(axis=1) / (width - context_len)
+        logits, _ = denoiser.forward(window, t=np.minimum(t, 1.0) if denoiser.time_conditioned else None)
+        logits = denoiser.xp.to_numpy(logits)[:, (column - first) % length]
         np.testing.assert_allclose(ours[:, column], logits, atol=2e-5)
 
 
