@@ -125,6 +125,13 @@ def test_names_do_not_overlap_though_all_lines_end_in_one_point() -> None:
     assert heights[0][0] >= 0 and heights[-1][1] <= figure.bbox.height
 
 
+def test_a_name_on_the_frontier_is_left_out_where_another_stands() -> None:
+    rows = [REAL, row("a", 8, 2.02), row("b", 8.5, 2.0), row("c", 64, 1.8), row("d", 512, 3.0)]
+    axes = frontier_figure(rows, "t").axes[0]
+    assert [text.get_text() for text in axes.texts if text.get_text() in "abcd" and not text.arrow_patch] == ["a", "c"]
+    assert sorted(names(axes)) == ["a", "b", "c", "d"]
+
+
 def test_places_are_apart_in_order_and_where_wanted_if_they_can_be() -> None:
     assert spread(np.array([0.9, 0.1, 0.5]), 0.2) == pytest.approx([0.9, 0.1, 0.5])
     assert spread(np.array([0.5, 0.5, 0.5]), 0.1) == pytest.approx([0.4, 0.5, 0.6])

@@ -27,6 +27,7 @@ _SHADES = ("#d55e00", "#c08d62", "#0080c6", "#0080c6", "#7a3fc0")  # monotonous,
 _FRONTIER = "#009e73"
 _NAME = 0.168  # inches between two names
 _LONGEST_NAME = 36  # characters
+_CROWDED = (0.1, 0.04)  # shares of the axes that names on the frontier are apart at least, in one of the two
 _MANY = 6  # samplers, from which on so many per cent of the points, and the frontier, are on the scale:
 _ON_SCALE = 85
 
@@ -222,9 +223,13 @@ def _draw_names(axes: Axes, lines: Sequence[Line], best: np.ndarray, emphasised:
                         "relpos": (0, 0.5)},
         )  # fmt: skip
     left, right = np.log2(axes.get_xlim())
+    named: list[np.ndarray] = []
     for i, (name, (nfe, nats)) in enumerate(zip(owners, best, strict=True)):
-        if name != emphasised and (i == 0 or name != owners[i - 1]):
-            room = (np.log2(nfe) - left) / (right - left) > 0.012 * len(_shown(name))  # before the point
+        at = np.array([(np.log2(nfe) - left) / (right - left), (nats - low) / (high - low)])
+        crowded = any((np.abs(at - other) < _CROWDED).all() for other in named)
+        if name != emphasised and (i == 0 or name != owners[i - 1]) and not crowded:
+            named.append(at)
+            room = at[0] > 0.012 * len(_shown(name))  # before the point
             axes.annotate(_shown(name), (nfe, nats), xytext=(-7 if room else 7, -4), textcoords="offset points",
                           va="top", ha="right" if room else "left", color=_FRONTIER, fontsize=8.5,
                           fontweight="bold")  # fmt: skip
