@@ -83,6 +83,12 @@ def test_a_replay_equals_the_run(frames: Callable[[], Iterator[Frame]], tmp_path
     assert trace.about == {"sampler": "x", "settings": {"steps": 6}, "text": ["so"]}
 
 
+def test_at_a_prompt_a_run_says_what_it_is_and_not_every_token_there_is() -> None:
+    panel = Panel("title", [f"piece{token}" for token in range(VOCAB)])
+    said = repr(Trace(panel, list(run()), {"sampler": "x"}))
+    assert said == "Trace(panel=Panel(title='title', columns=None), about={'sampler': 'x'})"
+
+
 def test_frames_replayed_are_the_readers_own() -> None:
     film = Film.of(run())
     for frame in film:

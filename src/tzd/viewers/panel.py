@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class Panel:
     """
 
     title: str
-    pieces: Sequence[str]
+    pieces: Sequence[str] = field(repr=False)
     columns: int | None = None
 
     @classmethod

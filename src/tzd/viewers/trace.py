@@ -62,7 +62,7 @@ class Trace:
     """
 
     panel: Panel
-    frames: Collection[Frame]
+    frames: Collection[Frame] = field(repr=False)
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
