@@ -112,5 +112,5 @@ def real(what: str, value: Any, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UserError(f"{what} must be a number")
     if not least <= value <= most:
-        raise UserError(f"{what} must lie between {least:g} and {most:g} here, not at {value:g}")
+        raise UserError(f"{what} must lie between {least:g} and {most:g} here, not at {str(value)[:20]}")
     return float(value)

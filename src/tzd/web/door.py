@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,10 +13,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-GET = ("/", "/config", "/theme.css", "/favicon.ico", "/gradio_api/queue/data", "/gradio_api/startup-events")
+DATA = "/gradio_api/queue/data"
+GET = ("/", "/config", "/theme.css", "/favicon.ico", DATA, "/gradio_api/startup-events")
 BELOW = ("/assets/", "/static/", "/gradio_api/heartbeat/", "/run/")  # GET too
 JOIN = "/gradio_api/queue/join"
 POST = (JOIN, "/gradio_api/cancel", "/gradio_api/reset")
+SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 class Door:
@@ -24,10 +27,11 @@ class Door:
     Args:
         app: what is behind it.
         largest: bytes of a request's body.
+        runs: how many values each run takes, by its number.
     """
 
-    def __init__(self, app: App, largest: int) -> None:
-        self._app, self._largest = app, largest
+    def __init__(self, app: App, largest: int, runs: Mapping[int, int]) -> None:
+        self._app, self._largest, self._runs = app, largest, runs
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Lets a request through, or answers it in a line."""
@@ -37,7 +41,8 @@ class Door:
             return
         path, method = scope["path"], scope["method"]
         if method in ("GET", "HEAD") and (path in GET or path.startswith(BELOW)) and ".." not in path:
-            await self._app(scope, receive, send)
+            query = scope["query_string"] if path == DATA else b""  # what the others would do with one, nobody asks for
+            await self._app({**scope, "query_string": query}, receive, send)
         elif method == "POST" and path in POST:
             await self._post(scope, receive, send)
         else:
@@ -55,20 +60,32 @@ class Door:
             more = message.get("more_body", False)
         if len(body) > self._largest:
             await _refuse(send, 413, f"a request has at most {self._largest} bytes")
-        elif scope["path"] == JOIN and not _is_plain(body):
-            await _refuse(send, 400, "a request is a JSON object whose data are texts and numbers")
+            return
+        asked = self._run(body) if scope["path"] == JOIN else body
+        if asked is None:
+            await _refuse(send, 400, "a request names a run and its session, and has the run's texts and numbers")
         else:
-            await self._app(scope, _again(body, receive), send)
+            await self._app(scope, _again(asked, receive), send)
 
+    def _run(self, body: bytes) -> bytes | None:
+        """What a request says of a run, and nothing else; None where it is none.
 
-def _is_plain(body: bytes) -> bool:
-    """Whether all values of a form are texts, numbers, truth values or nothing: no files, no addresses to fetch."""
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    data = asked.get("data") if isinstance(asked, dict) else None
-    return isinstance(data, list) and all(isinstance(value, (str, int, float, type(None))) for value in data)
+        All values are texts, numbers, truth values or nothing: no files, no addresses to fetch.
+        """
+        try:
+            asked = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(asked, dict):
+            return None
+        which, data, session = (asked.get(key) for key in ("fn_index", "data", "session_hash"))
+        if not isinstance(session, str) or not SESSION.fullmatch(session) or not isinstance(which, int):
+            return None
+        if not isinstance(data, list) or len(data) != self._runs.get(which):
+            return None
+        if not all(isinstance(value, (str, int, float, type(None))) for value in data):
+            return None
+        return json.dumps({"fn_index": which, "data": data, "session_hash": session}).encode()
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -86,7 +86,8 @@ def application(model: Model, name: str, limits: Limits, *, local: bool) -> Any:
         app, page, path="/", footer_links=[], show_error=False, ssr_mode=False, mcp_server=False, pwa=False,
         enable_monitoring=False, allowed_paths=[], max_file_size=1, theme=theme.theme(), css=theme.css(),
     )  # fmt: skip
-    door = Door(app, limits.message)
+    takes = {number: len(run.inputs) for number, run in page.fns.items() if run.fn is not None}
+    door = Door(app, limits.message, takes)
     return TrustedHostMiddleware(door, [*LOCAL, "[::1]"]) if local else door
 
 
