@@ -4,11 +4,14 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from argparse import Namespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tzd.cli.showing import show
 from tzd.errors import MissingExtraError, TzdError, UserError
 from tzd.viewers import animation
 from tzd.viewers.animation import HOLD, ffmpeg
@@ -144,6 +147,15 @@ def test_an_ffmpeg_that_fails_is_one_line_and_leaves_no_file(tmp_path, monkeypat
     with pytest.raises(TzdError, match="cannot make an MP4: no such encoder"):
         save([PANEL], alone(denoising()), tmp_path / "x.mp4")
     assert sorted(tmp_path.iterdir()) == [script]
+
+
+def test_a_file_that_cannot_be_written_keeps_no_other_from_being_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(animation, "_mp4", Mock(side_effect=TzdError("no such encoder")))
+    files = [tmp_path / name for name in ("x.html", "x.mp4", "x.gif")]
+    args = Namespace(save=files, window=False, speed=None, theme=None, quiet=True)
+    with pytest.raises(TzdError, match="no such encoder"):
+        show(args, [PANEL], alone(denoising()))
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "x.gif", tmp_path / "x.html"]
 
 
 @pytest.mark.parametrize("ending", [".gif", ".mp4", ".png", ".svg"])

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tzd.errors import UserError
+from tzd.errors import TzdError, UserError
 
 if TYPE_CHECKING:
     from tzd.api import Model
@@ -103,11 +103,17 @@ def passing(
         yield moment
     if next(moments, None) is not None:
         raise KeyboardInterrupt
+    failures = []
     for path in args.save:
         from tzd.viewers.save import save
 
-        save(panels, iter(record), path, speed=args.speed, theme=args.theme)
-        print(f"wrote {path}", file=sys.stderr)
+        try:
+            save(panels, iter(record), path, speed=args.speed, theme=args.theme)
+            print(f"wrote {path}", file=sys.stderr)
+        except TzdError as error:  # the run cannot be had again for nothing: the other files are written
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _drawn(
