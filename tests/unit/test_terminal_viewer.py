@@ -335,6 +335,21 @@ def test_what_skipped_frames_wrote_is_stressed_in_the_next_that_is_drawn():
     assert not any(span.style.reverse for span in grid.draw(len(TEXT), 10)[0].spans)
 
 
+def test_a_drawing_whose_terminal_becomes_narrower_is_erased_row_by_row():
+    console = terminal(width=80, no_color=True)
+    drawing = in_place([Panel.of(Characters())], ((each,) for each in denoising()), speed=1000, console=console)
+    next(drawing)
+    first = console.file.getvalue()
+    wrapped = sum(-(-len(line) // 20) for line in (TEXT, f"step 0 · NFE 0 · {len(TEXT)} characters left"))
+    console.width = 20
+    next(drawing)
+    second = console.file.getvalue().removeprefix(first)
+    assert second.split(MASK)[0].count("\x1b[1A") == wrapped - 1 == 5
+    drawing.close()
+    third = console.file.getvalue().removeprefix(first + second)
+    assert "\x1b[?25h" in third
+
+
 def test_an_interrupted_drawing_leaves_the_cursor_visible():
     def interrupted():
         yield from ((each,) for each in denoising()[:2])

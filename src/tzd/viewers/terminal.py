@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
+from rich.control import Control
 from rich.live import Live
+from rich.segment import ControlType
 from rich.style import Style
 from rich.text import Text
 
@@ -80,17 +82,30 @@ def in_place(
         yield from moments
         return
     screen, due = Screen(panels, coloured=bool(console.color_system) and not console.no_color), 0.0
+    lines: list[Text] = []
     with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as live:
-        for moment in moments:
-            screen.take(moment)
-            if speed is not None:
+        try:
+            for moment in moments:
+                screen.take(moment)
+                if speed is not None:
+                    time.sleep(max(0.0, due - time.monotonic()))
+                if time.monotonic() >= due or not any(frame.masked.any() for frame in moment):
+                    _unwrap(console, lines)
+                    lines = screen.draw(console.width, console.height - 1)
+                    live.update(Group(*lines), refresh=True)
+                    due = time.monotonic() + 1 / (speed or FRAMES_PER_SECOND)
+                yield moment
+            if speed is not None:  # the last one is seen as long as the others
                 time.sleep(max(0.0, due - time.monotonic()))
-            if time.monotonic() >= due or not any(frame.masked.any() for frame in moment):
-                live.update(Group(*screen.draw(console.width, console.height - 1)), refresh=True)
-                due = time.monotonic() + 1 / (speed or FRAMES_PER_SECOND)
-            yield moment
-        if speed is not None:  # the last one is seen as long as the others
-            time.sleep(max(0.0, due - time.monotonic()))
+        finally:
+            _unwrap(console, lines)
+
+
+def _unwrap(console: Console, lines: Sequence[Text]) -> None:
+    """Erases the rows that a drawing has more than lines, since its terminal has become narrower."""
+    more = sum(max(0, line.cell_len - 1) // console.width for line in lines)
+    up = (ControlType.CARRIAGE_RETURN,), (ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)
+    console.control(Control(*up * more))
 
 
 class Screen:
