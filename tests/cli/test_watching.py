@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
-from running import TEXT, TZD, Run, on_terminal
+from running import TEXT, Run, into, on_terminal, on_terminal_alone
 
+import tzd as tzd_package
 from networks import CONFIG, stirred, weights_of
+from tzd import Trace
 from tzd.checkpoint import write_checkpoint
+from tzd.cli import watch
 from tzd.cli.compare import parse_samplers
+from tzd.corpus.tokenizers.byte import ByteTokenizer
 from tzd.errors import UserError
 from tzd.mapping import to_mapping
 
 QUICK = ["--sampler", "ancestral", "--length", 40, "--steps", 4]
 BLANK = "░"
+TYPED = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # what a terminal obeys
 
 
 def checkpoint(folder: Path, **diffusion: object) -> Path:
@@ -106,7 +114,8 @@ def test_no_color_leaves_colours_out(trace: Path):
 
 
 def test_control_c_leaves_the_terminal_whole_and_no_file(trace: Path, tmp_path: Path):
-    code, written = on_terminal("watch", trace, "--speed", 4, "--save", tmp_path / "x.gif", interrupt_at="step 2 ")
+    arguments = ["watch", trace, "--speed", 4, "--save", tmp_path / "x.gif"]
+    code, written = on_terminal_alone(*arguments, interrupt_at="step 2 ")
     assert code == 130
     assert written.rfind("\x1b[?25h") > written.rfind("\x1b[?25l") > -1
     assert written.endswith("tzd: interrupted\r\n")
@@ -122,16 +131,50 @@ def test_endless_goes_on_until_interrupted(trained: Path):
 
 
 def test_endless_text_is_written_as_it_comes_where_there_is_no_terminal(trained: Path):
-    with subprocess.Popen(
-        [TZD, "watch", trained, "--endless", "--steps", "2", "--prompt", "the "],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        assert process.stdout is not None
-        text = process.stdout.read(200)
-        process.stdout.close()
-        assert process.wait(60) == 141
-    assert len(text) == 200 and text.startswith(b"the ") and b"\x1b" not in text
+    reader, writer = os.pipe()
+
+    def read() -> str:
+        with os.fdopen(reader, encoding="utf-8") as pipe:
+            return pipe.read(200)
+
+    with ThreadPoolExecutor(1) as pool:
+        read_text = pool.submit(read)
+        assert into(writer, "watch", trained, "--endless", "--steps", 2, "--prompt", "the ") == 141
+        text = read_text.result(60)
+    assert len(text) == 200 and text.startswith("the ") and "\x1b" not in text
+
+
+def test_endless_text_splits_no_character_where_tokens_are_bytes():
+    written = "".join(islice(windows_of("€é", seq_len=7, overlap=2), 9))
+    assert len(written) > 15 and written == ("€é" * 20)[: len(written)]
+    garbage = "".join(islice(windows_of("é", seq_len=5, overlap=2, first=b"\xff"), 3))
+    assert set(garbage) == {"\N{REPLACEMENT CHARACTER}"} and len(garbage) == 5 + 3 + 3
+
+
+def windows_of(text: str, seq_len: int, overlap: int, first: bytes = b"") -> Iterator[str]:
+    """What `--endless` writes with a model of bytes that knows one text by heart, or one byte only."""
+    known = np.frombuffer(first or text.encode(), np.uint8)
+    rounds = np.resize(known, (len(known), seq_len + len(known)))[0]
+    turned = np.stack([rounds[i : i + seq_len] for i in range(len(known))])  # (n, L) the text from each of its bytes on
+
+    def denoise(tokens: np.ndarray) -> np.ndarray:
+        fits = ((tokens[:, None] == turned) | (tokens[:, None] == 256)).all(axis=2)  # (B, n)
+        return 99.0 * (turned[fits.argmax(axis=1)][..., None] == np.arange(256))
+
+    model = replace(tzd_package.from_function(denoise, vocab_size=256, seq_len=seq_len), tokenizer=ByteTokenizer())
+    parser = ArgumentParser()
+    watch.add_arguments(parser)
+    flags = ["--endless", "--steps=1", f"--sampler.overlap={overlap}", "--temperature=0"]
+    return watch._windows(parser.parse_args(["CKPT", *flags]), model)
+
+
+def test_on_a_terminal_a_text_without_line_breaks_is_written_in_lines_as_long_as_it(trained: Path):
+    flags = ["--endless", "--steps", 2, "--speed", 500, "--sampler.overlap", 0]
+    code, written = on_terminal("watch", trained, *flags, size=(20, 12), interrupt_at="NFE 15 ")
+    assert code == 130
+    between = re.findall(r"\x1b\[\?25h(.*?)\x1b\[\?25l", written, re.DOTALL)  # one drawing and the next
+    *lines, rest = "".join(TYPED.sub("", each).lstrip("\r") for each in between).split("\r\n")
+    assert len(lines) > 5 and set(map(len, lines)) == {20} and not rest
 
 
 def test_a_trace_is_replayed_as_it_was_seen(trace: Path, trained: Path, tzd: Run):
@@ -140,6 +183,13 @@ def test_a_trace_is_replayed_as_it_was_seen(trace: Path, trained: Path, tzd: Run
     assert replayed.splitlines()[:-1] == live.splitlines()[:-1]
     said, meant = (json.loads(out.splitlines()[-1]) for out in (replayed, live))
     assert said == {key: meant[key] for key in ("text", "tokens", "nfe")}
+
+
+def test_a_trace_is_kept_where_the_texts_reader_has_gone(trained: Path, tmp_path: Path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert into(writer, "sample", trained, *QUICK, "--save-trace", tmp_path / "kept.npz") == 141
+    assert Trace.load(tmp_path / "kept.npz").text[0]
 
 
 def test_compare_prints_each_text_with_what_it_took(trained: Path, tzd: Run):
@@ -168,7 +218,7 @@ def test_compare_sets_an_autoregressive_model_beside_them(trained: Path, causal:
 def test_on_a_terminal_runs_are_side_by_side_and_in_step(trace: Path):
     code, written = on_terminal("compare", trace, trace, "--speed", 50)
     assert code == 0
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    plain = TYPED.sub("", written)
     assert re.search(r"run.npz {20,}run.npz", plain)
     status = re.findall(r"NFE (\d+) · \d+ characters left +step \d+ · NFE (\d+)", plain)
     assert len(status) > 2 and all(left == right for left, right in status)
@@ -222,6 +272,10 @@ def test_what_is_watched_can_be_saved(ending: str, trace: Path, tzd: Run, tmp_pa
         (["compare", "CKPT", "--sampler", "llada"], "no argument '--sampler' (did you mean '--samplers'?)"),
         (["compare", "CKPT", "CKPT"], "give one model, or traces alone"),
         (["compare", "run.npz"], "a single trace"),
+        (["compare", "run.npz", "gone.npz"], "there is no trace gone.npz"),
+        (["compare", "gone.npz", "run.npz"], "there is no trace gone.npz"),
+        (["compare", "CKPT", "--ar", "run.npz"], "run.npz is a trace, not a model: 'tzd watch run.npz' shows it"),
+        (["sample", "run.npz"], "run.npz is a trace, not a model"),
         (["compare", "run.npz", "CKPT"], "run.npz is a trace: compare traces with each other"),
         (["compare", "run.npz", "run.npz", "--seed", "2"], "--seed is for a model"),
     ],

@@ -77,12 +77,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Shows the runs side by side, then prints what they wrote and what it took."""
+    from tzd.checkpoint.npz import NPZ
     from tzd.viewers.trace import is_trace
 
     showing.check(args)
     traces = [path for path in args.checkpoint if is_trace(path)]
     if traces and len(traces) == len(args.checkpoint):
         return _replay(args)
+    gone = [path for path in args.checkpoint if path.endswith(NPZ) and not Path(path).exists()]
+    if gone and len(args.checkpoint) > 1:
+        raise UserError(f"there is no trace {gone[0]}: give files that --save-trace wrote")
     if traces:
         raise UserError(f"{traces[0]} is a trace: compare traces with each other, or the samplers of one model")
     if len(args.checkpoint) > 1:

@@ -7,17 +7,20 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain, count, pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 from tzd.cli import replaying, sample, showing, writing
 from tzd.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tzd.api import Model
     from tzd.sampling import Frame
     from tzd.viewers.panel import Panel
 
+_CHARACTER = 4  # tokens that a character has at most, where they are bytes
 # What says how much is written, and what each leaves no room for.
 _EXTENT = {"length": "--length", "blocks": "--blocks", "endless": "--endless", "infill": "--infill"}
 _ALONE = {
@@ -103,20 +106,32 @@ def _go_on(args: argparse.Namespace, model: Model) -> int:
     held = args.prompt  # a drawing begins on a line of its own: what belongs to the next line waits for it
     try:
         for text in _windows(args, model):
-            held += text
-            cut = held.rfind("\n") + 1 if sys.stdout.isatty() else len(held)
-            print(writing.safe(held[:cut]), end="", flush=True)
-            held = held[cut:]
+            if sys.stdout.isatty():
+                *lines, held = _lines(writing.safe(held + text))
+                print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+            else:
+                print(held + text, end="", flush=True)
+                held = ""
     except KeyboardInterrupt:
         print(writing.safe(held))
         raise
     return 0
 
 
+def _lines(text: str) -> list[str]:
+    """The lines of a text on a terminal, those that are too long for it as several."""
+    from rich.cells import chop_cells
+    from rich.console import Console
+
+    columns = Console().width
+    return [part for line in text.split("\n") for part in chop_cells(line, columns) or [""]]
+
+
 def _windows(args: argparse.Namespace, model: Model) -> Iterator[str]:
     """The new text of one window after the other, each conditioned on the end of the one before."""
+    import numpy as np
+
     from tzd import stream
-    from tzd.api import finished
     from tzd.corpus.chat import PairTokenizer
 
     window, overlap = _window(args, model)
@@ -124,15 +139,25 @@ def _windows(args: argparse.Namespace, model: Model) -> Iterator[str]:
         raise UserError("--endless is for texts that go on, and this model's answers end: leave it out")
     panel, asked = _panel(args, model), writing.request(args)
     tokens, step, nfe = model.encode(args.prompt), 0, 0
+    heard, said = tokens, len(tokens)  # what has been written, as far back as a window, and how much of it is text
     for seed in count(args.seed):
         given = tokens if seed == args.seed and len(tokens) < window else tokens[len(tokens) - overlap :]
         prompt = given if len(given) else ""
         frames = stream(model, **{**asked, "seed": seed}, prompt=prompt, length=window - len(given))
-        first = next(frames)
-        moments = ((replace(frame, step=step + frame.step, nfe=nfe + frame.nfe),) for frame in chain([first], frames))
+        moments = ((replace(frame, step=step + frame.step, nfe=nfe + frame.nfe),) for frame in frames)
         (last,) = showing.show(args, [panel], moments)
-        yield finished(model, iter([first, last])).answers[0]
         tokens, step, nfe = last.tokens[0], last.step, last.nfe
+        heard = np.concatenate([heard, tokens[len(given) :]])
+        end = _whole(model, heard)
+        yield model.decode(heard[:end])[len(model.decode(heard[:said])) :]
+        old = max(0, len(heard) - max(window, _CHARACTER))
+        heard, said = heard[old:], end - old
+
+
+def _whole(model: Model, tokens: np.ndarray) -> int:
+    """How many of the tokens make whole characters: where tokens are bytes, the rest of the last may still come."""
+    ends = range(len(tokens), max(0, len(tokens) - _CHARACTER), -1)
+    return next((end for end in ends if not model.decode(tokens[:end]).endswith("\N{REPLACEMENT CHARACTER}")), ends[0])
 
 
 def _window(args: argparse.Namespace, model: Model) -> tuple[int, int]:

@@ -87,7 +87,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def load_model(args: argparse.Namespace, path: str) -> Model:
     """The model at `path`, as the flags of `add_model_arguments` say."""
     from tzd import load
+    from tzd.viewers.trace import is_trace
 
+    if is_trace(path):
+        raise UserError(f"{path} is a trace, not a model: 'tzd watch {path}' shows it")
     return load(path, engine=args.engine, precision=args.precision, trust_remote_code=args.trust_remote_code)
 
 
@@ -138,11 +141,13 @@ def write(
         frames = watch(frames, model.tokenizer)
     recorder = Recorder()
     out = finished(model, frames if trace is None else recorder.record(frames))
-    print("\n\n---\n\n".join(safe(text) for text in out.text))
-    if as_json:
-        print(json.dumps({"text": out.text, "answers": out.answers, "tokens": out.tokens.tolist(), "nfe": out.nfe}))
-    if trace is not None:
-        kept(recorder, out).save(trace)
+    try:
+        print("\n\n---\n\n".join(safe(text) for text in out.text))
+        if as_json:
+            print(json.dumps({"text": out.text, "answers": out.answers, "tokens": out.tokens.tolist(), "nfe": out.nfe}))
+    finally:  # kept even where the text's reader has gone
+        if trace is not None:
+            kept(recorder, out).save(trace)
     return out
 
 
