@@ -151,6 +151,15 @@ def test_endless_text_splits_no_character_where_tokens_are_bytes():
     assert set(garbage) == {"\N{REPLACEMENT CHARACTER}"} and len(garbage) == 5 + 3 + 3
 
 
+@pytest.mark.parametrize("flag", ["--endless", "--blocks=2"])
+def test_where_answers_end_no_text_goes_on(flag: str, trained: Path, tzd: Run, monkeypatch: pytest.MonkeyPatch):
+    model = replace(tzd_package.load(trained), ends=(0,))
+    monkeypatch.setattr("tzd.cli.writing.load_model", lambda args, path: model)
+    result = tzd("watch", trained, flag)
+    assert result.returncode == 2 and result.stderr.startswith(f"tzd: {flag[:8]}")
+    assert result.stderr.endswith("is for texts that go on, and this model's answers end: leave it out\n")
+
+
 def windows_of(text: str, seq_len: int, overlap: int, first: bytes = b"") -> Iterator[str]:
     """What `--endless` writes with a model of bytes that knows one text by heart, or one byte only."""
     known = np.frombuffer(first or text.encode(), np.uint8)

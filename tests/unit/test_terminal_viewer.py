@@ -240,6 +240,7 @@ def test_panels_for_which_there_is_no_room_are_counted():
     lines = drawn(screen(*titled("a", "b", "c")), (denoising()[-1],) * 3, 40, 9)
     assert lines[-1] == "1 more in a larger terminal"
     assert {"a", "b"} < set(lines) and "c" not in lines
+    assert drawn(screen(*titled("a", "b", "c")), (denoising()[-1],) * 3, 20, 9)[-1] == "1 more hidden"
 
 
 def test_nothing_moves_in_panels_either():

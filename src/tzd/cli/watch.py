@@ -132,11 +132,8 @@ def _windows(args: argparse.Namespace, model: Model) -> Iterator[str]:
     import numpy as np
 
     from tzd import stream
-    from tzd.corpus.chat import PairTokenizer
 
     window, overlap = _window(args, model)
-    if model.ends or isinstance(model.tokenizer, PairTokenizer):
-        raise UserError("--endless is for texts that go on, and this model's answers end: leave it out")
     panel, asked = _panel(args, model), writing.request(args)
     tokens, step, nfe = model.encode(args.prompt), 0, 0
     heard, said = tokens, len(tokens)  # what has been written, as far back as a window, and how much of it is text
@@ -162,9 +159,13 @@ def _whole(model: Model, tokens: np.ndarray) -> int:
 
 def _window(args: argparse.Namespace, model: Model) -> tuple[int, int]:
     """Tokens of the model's window, and how many of them each but the first has from the one before."""
+    from tzd.corpus.chat import PairTokenizer
     from tzd.sampling import sampler
     from tzd.sampling.loop import overlap_of
 
+    if model.ends or isinstance(model.tokenizer, PairTokenizer):
+        flag = "--endless" if args.endless else "--blocks"
+        raise UserError(f"{flag} is for texts that go on, and this model's answers end: leave it out")
     rule = sampler(writing.request(args)["sampler"], **writing.settings(args))
     window, overlap = model.denoiser.seq_len, overlap_of(rule, model.denoiser)
     if not 0 <= overlap < window:

@@ -146,7 +146,8 @@ class Screen:
         for i, band in enumerate(bands):
             lines += [Text()] if i else []
             lines += _beside([grid.draw(width, height) for grid in band], width)
-        return [*lines, _faint(f"{hidden} more in a larger terminal", columns)] if hidden else lines
+        ways = [f"{hidden} more in a larger terminal", f"{hidden} more hidden"]
+        return [*lines, _faint(_fitting(ways, columns), columns)] if hidden else lines
 
     def _legend(self) -> Text:
         """What the colours say."""
@@ -270,8 +271,12 @@ def _status(panel: Panel, frame: Frame, notes: Sequence[str], columns: int) -> T
     *counts, nfe, left = panel.status(frame)
     briefly = left.replace(f" {panel.unit}", "")
     ways = ([*counts, nfe, left, *notes], [*counts, nfe, briefly, *notes], [nfe, briefly, *notes], [nfe, briefly])
-    said = [" · ".join(way) for way in ways]
-    return _faint(next((line for line in said if cell_len(line) <= columns), said[-1]), columns)
+    return _faint(_fitting([" · ".join(way) for way in ways], columns), columns)
+
+
+def _fitting(ways: Sequence[str], columns: int) -> str:
+    """The first way to say it for which there is room, or else the last."""
+    return next((line for line in ways if cell_len(line) <= columns), ways[-1])
 
 
 def _faint(line: str, columns: int) -> Text:
