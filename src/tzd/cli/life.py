@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_game_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds everything but the model."""
     add = parser.add_argument
-    add("--data", metavar="X", help="what stands on the board first: a corpus by name, or a file, from its beginning on"
-        " (if not given, the model writes it, in 48 passes)")  # fmt: skip
+    add("--data", metavar="X", help="what stands on the board first: the beginning of a file, or of the validation"
+        " split of a corpus by name (if not given, the model writes it, in 48 passes)")  # fmt: skip
     add("--pattern", default="text", metavar="P", help=f"what lives first: {', '.join(NAMES)}, or a .cells or .rle file"
         " (default text: half of the cells, by its characters and chance)")  # fmt: skip
     add("--size", type=size, default=(32, 32), metavar="HxW", help="lines and columns of the board (default 32x32)")
@@ -150,7 +150,8 @@ def _tell(args: argparse.Namespace, model: Model, panel: Panel, last: Frame) -> 
         print("\n".join("".join(line).rstrip() for line in cells))
     count, living = alive.size, int(alive.sum())
     fate = _fate(living, repeats) if not last.masked.any() else ""
-    told = f"generation {last.generation}: {living} of {count} cells live{fate} ({last.nfe} denoiser passes)"
+    passes = "1 denoiser pass" if last.nfe == 1 else f"{last.nfe} denoiser passes"
+    told = f"generation {last.generation}: {living} of {count} cells live{fate} ({passes})"
     print(told, file=sys.stderr)
     if args.json:
         values = {"text": model.decode(last.tokens[0]), "tokens": last.tokens[0].tolist(), "alive": alive.tolist()}

@@ -73,7 +73,7 @@ def real_text(data: str, *, split: str | None = None, data_dir: str | None = Non
         raise UserError(f"--split is for a named corpus; {file} is a file, and scored whole")
     text = read_text(file)
     if not text:
-        raise UserError(f"{file} is empty: there is nothing to score")
+        raise UserError(f"{file} is empty: there is nothing to read")
     return RealText(str(file), text)
 
 
