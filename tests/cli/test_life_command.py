@@ -74,19 +74,7 @@ def test_a_dead_board_is_said_and_begins_anew_if_asked(life: Run, tmp_path: Path
         "generation 1: 0 of 48 cells live; nothing lives any more (0 denoiser passes)\n"
     )
     assert "generation 5" in life(*flags, "--reseed", "--density", "0.5").stderr
-    still = [
-        "--size",
-        "6x8",
-        "--pattern",
-        "block",
-        "--data",
-        "fox.txt",
-        "--iterations",
-        "1",
-        "--no-wrap",
-        "--steps",
-        "1",
-    ]
+    still = ["--size", "6x8", "--pattern", "block", "--data", "fox.txt", "--no-wrap", "--iterations", 1, "--steps", 1]
     assert life(*still).stderr == "generation 1: 4 of 48 cells live; nothing changes any more (1 denoiser pass)\n"
 
 
