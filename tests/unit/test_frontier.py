@@ -153,6 +153,10 @@ def test_the_command_prints_a_table_and_writes_a_file_and_a_picture(
     kept.write_text("{")
     assert main(again) == 2
     assert "ancestral,steps=2.json cannot be read" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main([*again[:-2], "file"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "" and "cannot write file/points" in told.err  # before anything is measured
     assert main([*given[:-1], "ancestrul"]) == 2
     assert "unknown sampler 'ancestrul' (did you mean 'ancestral'?)" in capsys.readouterr().err
     assert main(["bench", "samplers", str(model), "--judge", str(model)]) == 2

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tzd.checkpoint.durable import replace_file
+from tzd.checkpoint.durable import one_line_errors, replace_file
 from tzd.errors import UserError
 
 _FOLDER = "points"
@@ -17,18 +17,21 @@ class Measured:
     """Rows of a comparison, in a folder.
 
     Args:
-        folder: where they are kept; it is made when the first is written.
+        folder: where they are kept; it is made if it is not there.
         conditions: what all of them have in common, as plain data: the model, the judge, how many samples.
         columns: what each row has, beside its label.
 
     Raises:
         UserError: the folder holds rows that were measured under other conditions, or what is there cannot be read.
+        TzdError: there can be no such folder, which is said before anything is measured.
     """
 
     def __init__(self, folder: Path, conditions: Mapping[str, Any], *, columns: Sequence[str] = ()) -> None:
         self.folder = folder / _FOLDER
         self.conditions = dict(conditions)
         self._columns = ("label", *columns)
+        with one_line_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         for path in self._paths():
             for name, value in self._read(path)["conditions"].items():
                 if value != self.conditions.get(name):
@@ -49,7 +52,6 @@ class Measured:
 
     def keep(self, row: dict[str, Any]) -> None:
         """Writes a row down, under its label."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = {"conditions": self.conditions, "row": row}
         replace_file(self._path(row["label"]), (json.dumps(content, indent=1) + "\n").encode())
 
