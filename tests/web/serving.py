@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Server:
             with error:
                 return error.code, error.read()
 
+    @cached_property
     def runs(self) -> list[int]:
         """Numbers of what the buttons start: write, compare, life."""
         _, config = self.request("/config")
@@ -50,7 +52,7 @@ class Server:
 
     def ask(self, which: int, data: list[Any], session: str) -> dict[str, Any]:
         """What the page's button number `which` brings, pressed by hand: the last message."""
-        body = {"data": data, "fn_index": self.runs()[which], "session_hash": session}
+        body = {"data": data, "fn_index": self.runs[which], "session_hash": session}
         status, answer = self.request("/gradio_api/queue/join", json.dumps(body).encode())
         if status != 200:
             return {"status": status, **json.loads(answer)}

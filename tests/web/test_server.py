@@ -111,7 +111,7 @@ def test_requests_are_small_plain_and_from_the_page_itself(server: Server) -> No
     ids=str,
 )
 def test_what_is_no_run_is_refused_at_the_door(server: Server, change: dict[str, Any]) -> None:
-    asked = {"fn_index": server.runs()[0], "data": ASKED, "session_hash": "door", **change}
+    asked = {"fn_index": server.runs[0], "data": ASKED, "session_hash": "door", **change}
     status, why = server.request("/gradio_api/queue/join", json.dumps(asked).encode())
     assert status == 400 and b"names a run" in why
 
@@ -126,8 +126,8 @@ def test_a_dropped_connection_ends_its_run(server: Server) -> None:
     dropped = []
     for i in range(2):  # as many as may run at once
         body = {
-            "data": ["", "renoise", STEPS, 0.8, LENGTH, 0, 0],
-            "fn_index": server.runs()[0],
+            "data": ["", "renoise", STEPS, 0.8, 20, 0, 0],
+            "fn_index": server.runs[0],
             "session_hash": f"drop-{i}",
         }
         assert server.request("/gradio_api/queue/join", json.dumps(body).encode())[0] == 200
@@ -143,7 +143,7 @@ def test_a_dropped_connection_ends_its_run(server: Server) -> None:
 
 
 def test_the_queue_is_bounded(server: Server) -> None:
-    write = server.runs()[0]
+    write = server.runs[0]
     answers = []
     for i in range(5):
         body = {"data": ["", "renoise", STEPS, 0.8, 20, 0, 0], "fn_index": write, "session_hash": f"queue-{i}"}
