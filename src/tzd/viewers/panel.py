@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.cells import cell_len, set_cell_size
 
 from tzd.printable import printable
 
@@ -42,6 +41,8 @@ class Panel:
     @cached_property
     def width(self) -> int:
         """Columns of a terminal that a cell takes, 1..`WIDEST_CELL`; 1 for characters."""
+        from rich.cells import cell_len
+
         return max(1, min(WIDEST_CELL, max(map(cell_len, self._signs), default=1)))
 
     @cached_property
@@ -51,6 +52,8 @@ class Panel:
     @cached_property
     def glyphs(self) -> np.ndarray:
         """(V + 2,) str: each token's cell, line breaks and their like as signs; then [MASK]'s; then padding's."""
+        from rich.cells import set_cell_size
+
         mask = MASK if self.width == 1 else MASK * (self.width - 1)
         return np.array([set_cell_size(sign, self.width) for sign in [*self._signs, mask, ""]], dtype=object)
 
