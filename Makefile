@@ -18,7 +18,7 @@ demo: $(READY)  ## train a small model on this machine and watch it write
 	$(BIN)/tzd demo
 
 test: $(READY)  ## the tests (WORKERS=2 processes; ARGS="-k name" picks some)
-	LD_PRELOAD=$(OPENBLAS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	LD_PRELOAD=$(OPENBLAS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: $(READY)  ## layout, lint, types, layers
 	$(BIN)/ruff format --check .

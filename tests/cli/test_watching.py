@@ -23,7 +23,7 @@ from tzd.checkpoint import write_checkpoint
 from tzd.cli import watch
 from tzd.cli.compare import parse_samplers
 from tzd.corpus.tokenizers.byte import ByteTokenizer
-from tzd.errors import UserError
+from tzd.errors import TzdError, UserError
 from tzd.mapping import to_mapping
 
 QUICK = ["--sampler", "ancestral", "--length", 40, "--steps", 4]
@@ -244,6 +244,20 @@ def test_traces_are_compared_without_a_model(trace: Path, trained: Path, tzd: Ru
     assert "ancestral" in runs[0]["title"] and "llada" in runs[1]["title"]
     same = tzd("compare", trace, trace).stdout
     assert same.startswith("run.npz · NFE ")  # titles that say nothing give way to names
+
+
+def test_a_file_that_cannot_be_written_costs_neither_the_text_nor_the_trace_nor_the_other_file(
+    trained: Path, tzd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> None:
+        raise TzdError("cannot write x.gif: no space left")
+
+    monkeypatch.setattr("tzd.viewers.animation.write_animation", full)
+    files = [tmp_path / name for name in ("x.gif", "x.html", "x.npz")]
+    result = tzd("watch", trained, *QUICK, "--save", files[0], "--save", files[1], "--save-trace", files[2])
+    assert result.returncode == 1
+    assert "cannot write x.gif: no space left" in result.stderr
+    assert len(result.stdout.strip("\n")) >= 30 and [file.exists() for file in files] == [False, True, True]
 
 
 @pytest.mark.parametrize("ending", [".gif", ".html", ".png"])

@@ -17,7 +17,10 @@ from tzd.sampling import DEFAULT
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no chromium on this machine")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="there is no chromium on this machine"),
+    pytest.mark.xdist_group("page"),  # one process, one server, one browser
+]
 STAGE = ".tzd-stage [dir=ltr]:visible"
 PATIENCE = 60_000  # milliseconds; machines that test are busy
 

@@ -11,7 +11,7 @@ import pytest
 from serving import LENGTH, STEPS, Server
 
 pytest.importorskip("gradio")
-
+pytestmark = pytest.mark.xdist_group("page")  # one process, one server
 
 ASKED = ["apple ", "ancestral", 4, 0.8, 10, 0, 0]
 

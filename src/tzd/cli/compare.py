@@ -109,6 +109,7 @@ def _sample(args: argparse.Namespace, ways: Sequence[Way]) -> int:
     first, last = _shown(args, runs)
     texts = [finished(model, iter(ends)).text[0] for model, *ends in zip(models, first, last, strict=True)]
     _print(args, runs, last, texts, [run.seconds for run in runs])
+    showing.settle(args)
     return 0
 
 
@@ -139,6 +140,7 @@ def _replay(args: argparse.Namespace) -> int:
     runs = [Run(panel, iter(trace.frames)) for panel, trace in zip(panels, traces, strict=True)]
     _, last = _shown(args, runs, pace=replaying.pace(max(len(trace.frames) for trace in traces)))
     _print(args, runs, last, ["\n\n".join(trace.text) for trace in traces], [None] * len(runs))
+    showing.settle(args)
     return 0
 
 

@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     )
     last = _play(args, panel, frames)
     _tell(args, model, panel, last)
+    showing.settle(args)
     return 0
 
 

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        " of some seconds")  # fmt: skip
     group.add_argument("--theme", choices=("dark", "light"),
                        help="of the window and of files (default dark; a page as its reader's is)")  # fmt: skip
+    parser.set_defaults(unsaved=[])
 
 
 def check(args: argparse.Namespace) -> None:
@@ -85,7 +86,7 @@ def passing(
 
     On a terminal they are drawn in place, and the drawing is gone when the last one has been shown; where there is none
     nothing is drawn: the caller prints what it has. Files are written at the end. Whoever closes the window before it
-    has interrupted the command.
+    has interrupted the command. A file that cannot be written is said by `settle`, when all else is done.
 
     Args:
         args: the flags of `add_arguments`; with `quiet`, if there is such a flag, the terminal stays as it is.
@@ -103,17 +104,20 @@ def passing(
         yield moment
     if next(moments, None) is not None:
         raise KeyboardInterrupt
-    failures = []
     for path in args.save:
         from tzd.viewers.save import save
 
         try:
             save(panels, iter(record), path, speed=args.speed, theme=args.theme)
             print(f"wrote {path}", file=sys.stderr)
-        except TzdError as error:  # the run cannot be had again for nothing: the other files are written
-            failures.append(error)
-    if failures:
-        raise failures[0]
+        except TzdError as error:  # the run cannot be had again for nothing: the text and the other files are kept
+            args.unsaved.append(error)
+
+
+def settle(args: argparse.Namespace) -> None:
+    """Says that a file could not be written, after the command has printed and kept what it has."""
+    for error in args.unsaved:
+        raise error
 
 
 def _drawn(

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     moments = ((frame,) for frame in _frames(args, model))
     frames = (frame for (frame,) in showing.passing(args, [_panel(args, model)], moments))
     writing.write(model, frames, quiet=True, as_json=args.json, trace=args.save_trace)
+    showing.settle(args)
     return 0
 
 
@@ -180,4 +181,5 @@ def _replay(args: argparse.Namespace) -> int:
     print("\n\n---\n\n".join(writing.safe(text) for text in trace.text))
     if args.json:
         print(json.dumps({"text": trace.text, "tokens": last.tokens.tolist(), "nfe": last.nfe}))
+    showing.settle(args)
     return 0
