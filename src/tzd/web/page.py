@@ -19,7 +19,7 @@ from tzd.web.runs import Runs
 from tzd.web.showing import status
 
 OTHER = "ancestral"  # what the default is compared with, unless the visitor chooses
-STEPS, LENGTH = 64, 256
+STEPS, LENGTH = 32, 256
 COOL = 0.8  # temperature: small models write better a little below 1
 PROMPT = "What the text begins with,\nor a text with blanks:\nTo be, or ___ to be"
 IDLE = status(["ready"], "idle")
