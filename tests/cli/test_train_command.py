@@ -17,7 +17,7 @@ from tzd.config.smdm import SIZES
 from tzd.configs import GROUPS, as_yaml, compose, options, sweep
 from tzd.errors import ConfigError
 from tzd.mapping import to_mapping
-from tzd.sampling import settings_of
+from tzd.sampling import DEFAULT, settings_of
 
 ROOT = Path(__file__).parent.parent.parent
 CHOICES = [
@@ -73,7 +73,7 @@ def test_every_preset_composes_into_a_run(group: str, name: str):
 
 def test_the_configuration_holds_every_setting_and_no_other():
     ours, theirs = keys(composed()), keys(to_mapping(RunConfig()))
-    sampler = {f"sampler.{key}" for key in ("name", *settings_of("ancestral"))}
+    sampler = {f"sampler.{key}" for key in ("name", *settings_of(DEFAULT))}
     assert ours == theirs - {"sampler.name"} | sampler
 
 
@@ -128,7 +128,7 @@ def test_the_window_is_set_by_one_key():
         ("seeed=1", "unknown setting 'seeed' (did you mean 'seed'?)"),
         ("a.b.c=1", "unknown setting 'a.b.c' (tzd train --cfg job shows all)"),
         ("sampler.stpes=6", "unknown setting 'sampler.stpes' (did you mean 'steps'?)"),
-        ("+sampler.k=6", "sampler 'ancestral' has no setting 'k'"),
+        ("+sampler.k=6", "sampler 'dilated' has no setting 'k'"),
         ("~sampler.name", "unknown sampler 'None' (known: ancestral"),
         ("sampler.steps=0", "steps must be at least 1, not 0"),
         ("model=tinny", "unknown model=tinny (did you mean 'tiny'?)"),
@@ -263,4 +263,5 @@ def test_a_bare_run_is_tzds_own():
     config = compose(folders=())
     assert (config.model.n_layer, config.model.n_head, config.model.n_embd) == (12, 8, 512)
     assert (config.model.model_type, config.tokenizer.name, config.logger.kind) == ("tiny", "char", "csv")
-    assert dataclasses.replace(config, model=RunConfig().model, sampler={"name": "ancestral"}) == RunConfig()
+    assert config.sampler["name"] == DEFAULT
+    assert dataclasses.replace(config, model=RunConfig().model, sampler={"name": DEFAULT}) == RunConfig()

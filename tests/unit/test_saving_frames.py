@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tzd.cli.showing import show
+from tzd.cli.showing import settle, show
 from tzd.errors import MissingExtraError, TzdError, UserError
 from tzd.viewers import animation
 from tzd.viewers.animation import HOLD, ffmpeg
@@ -152,9 +152,10 @@ def test_an_ffmpeg_that_fails_is_one_line_and_leaves_no_file(tmp_path, monkeypat
 def test_a_file_that_cannot_be_written_keeps_no_other_from_being_written(tmp_path, monkeypatch):
     monkeypatch.setattr(animation, "_mp4", Mock(side_effect=TzdError("no such encoder")))
     files = [tmp_path / name for name in ("x.html", "x.mp4", "x.gif")]
-    args = Namespace(save=files, window=False, speed=None, theme=None, quiet=True)
+    args = Namespace(save=files, window=False, speed=None, theme=None, quiet=True, unsaved=[])
+    assert not show(args, [PANEL], alone(denoising()))[0].masked.any()
     with pytest.raises(TzdError, match="no such encoder"):
-        show(args, [PANEL], alone(denoising()))
+        settle(args)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "x.gif", tmp_path / "x.html"]
 
 
