@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     print(
         "\nWhat to try next:\n"
         f"  {program} sample {run} --prompt 'The ' --length 500\n"
+        f"  {program} watch {run} --save denoising.gif\n"
+        f"  {program} life {run} --data pydocs\n"
         f"  {program} infill {run} 'the value of the ________ is returned'\n"
         f"  {program} eval {run} --data pydocs\n"
         f"  {program} train data=shakespeare model=small"
