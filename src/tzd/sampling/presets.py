@@ -31,7 +31,7 @@ COMMON = ("temperature", "top_p", "top_k_tokens", "block_len", "overlap", "cfg_s
 
 GRID = ("steps", "schedule", "schedule_power")
 
-DEFAULT = "dilated"  # measured against all others: docs/sampling.md
+DEFAULT = "dilated"  # why: docs/sampling.md, "Which one?"
 
 PRESETS: dict[str, Preset] = {
     "dilated": Preset(
