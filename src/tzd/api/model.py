@@ -18,11 +18,10 @@ from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
 from tzd.diffusion.objective import Objective
 from tzd.engines import engine_module
 from tzd.engines.formats import read_any
+from tzd.engines.inputs import PRECISIONS
 from tzd.errors import CheckpointError, CorpusError, UserError, nearest
 from tzd.hub import hub_model
 from tzd.mapping import from_mapping
-
-PRECISIONS = ("32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def load(
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision '{precision}'{nearest(precision, PRECISIONS)}")
     name = hub_model(path)
-    if name is not None and precision != "32":
+    if name is not None and precision not in ("auto", "32"):
         raise UserError(f"{path} computes in the precision of its own weights: leave out precision={precision}")
     if name is not None:
         return _load_hub(name, engine, denoiser, trust_remote_code=trust_remote_code, mask_id=mask_id, shift=shift)
@@ -151,7 +150,7 @@ def load(
         block_len=objective.block_len,
         where=checkpoint.source,
         network=denoiser,
-        half=precision == "bf16",
+        precision=precision,
     )
     described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
     tokenizer = load_tokenizer(described, checkpoint.folder) if described else None

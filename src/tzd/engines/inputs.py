@@ -9,6 +9,9 @@ from tzd.diffusion.blocks import block_attention
 from tzd.diffusion.denoiser import masked_fraction, time_rows
 from tzd.errors import UserError
 
+# What matrices may be kept and multiplied in; no engine has all of them. "auto" is an engine's own choice for sampling.
+PRECISIONS = ("auto", "32", "bf16", "int8", "int4")
+
 
 def check_tokens(tokens: np.ndarray, config: Architecture, positions: np.ndarray | None = None) -> None:
     """UserError unless `tokens` is a (B, L) canvas that a denoiser of that architecture can take."""

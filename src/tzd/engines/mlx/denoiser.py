@@ -211,7 +211,7 @@ def load_denoiser(
     block_len: int = 0,
     where: Path,
     network: nn.Module | None = None,
-    half: bool = False,
+    precision: str = "32",
 ) -> MlxDenoiser:
     """The denoiser that a checkpoint holds.
 
@@ -222,12 +222,17 @@ def load_denoiser(
         block_len: length of the blocks of block diffusion; 0 for every other model.
         where: its folder, for messages.
         network: a module of the caller's own, for checkpoints that were trained with one.
-        half: matrix products in bfloat16.
+        precision: of the matrices, one of `tzd.engines.inputs.PRECISIONS`.
+
+    Raises:
+        UserError: this engine has no such precision.
     """
+    if precision not in ("auto", "32", "bf16"):
+        raise UserError(f"the mlx engine has no precision={precision}")
     network = build(config) if network is None else network
     if not isinstance(network, nn.Module):
         raise UserError(f"the mlx engine computes with an mlx.nn.Module, not with a {type(network).__name__}")
     check_weights(weights, weight_shapes(network), where)
     set_weights(network, weights)
-    dtype = mx.bfloat16 if half else None
+    dtype = mx.bfloat16 if precision == "bf16" else None
     return MlxDenoiser(network, config, context_len=context_len, block_len=block_len, dtype=dtype)

@@ -158,7 +158,7 @@ def load_denoiser(
     block_len: int = 0,
     where: Path,
     network: nn.Module | None = None,
-    half: bool = False,
+    precision: str = "32",
 ) -> TorchDenoiser:
     """The denoiser that a checkpoint holds, on the best device here.
 
@@ -169,8 +169,13 @@ def load_denoiser(
         block_len: length of the blocks of block diffusion; 0 for every other model.
         where: its folder, for messages.
         network: a module of the caller's own, for checkpoints that were trained with one.
-        half: matrix products in bfloat16.
+        precision: of the matrices, one of `tzd.engines.inputs.PRECISIONS`.
+
+    Raises:
+        UserError: this engine has no such precision.
     """
+    if precision not in ("auto", "32", "bf16"):
+        raise UserError(f"the torch engine has no precision={precision}")
     network = build(config) if network is None else network
     if not isinstance(network, nn.Module):
         raise UserError(f"the torch engine computes with a torch.nn.Module, not with a {type(network).__name__}")
@@ -182,5 +187,5 @@ def load_denoiser(
         context_len=context_len,
         block_len=block_len,
         device=best_device(),
-        autocast=torch.bfloat16 if half else None,
+        autocast=torch.bfloat16 if precision == "bf16" else None,
     )
