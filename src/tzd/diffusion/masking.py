@@ -57,7 +57,21 @@ def mask_by_count(maskable: np.ndarray, count: np.ndarray, u: np.ndarray) -> np.
     Returns:
         (B, L) bool.
     """
-    order = np.argsort(np.where(maskable, u, 2.0), axis=1, kind="stable")
-    masked = np.zeros_like(maskable)
-    np.put_along_axis(masked, order, np.arange(maskable.shape[1]) < count[:, None], axis=1)
-    return masked
+    return smallest(np.where(maskable, u, 2.0), count)
+
+
+def smallest(values: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The `count` smallest values of each row; of equal ones the first.
+
+    Args:
+        values: (B, L) float, no NaN among them.
+        count: (B,) int, in 0..L.
+
+    Returns:
+        (B, L) bool.
+    """
+    # by the largest value that is in: sorting values takes a tenth of the time of sorting places stably
+    last = np.sort(values, axis=1)[np.arange(len(values)), np.maximum(count, 1) - 1][:, None]
+    sure, tied = values < last, values == last
+    room = count[:, None] - sure.sum(axis=1, keepdims=True)
+    return sure | (tied & (np.cumsum(tied, axis=1) <= room))

@@ -57,7 +57,9 @@ def propose(
     """
     with np.errstate(invalid="ignore"):  # what is not finite is reported below, not as NumPy's warning
         probabilities = xp.softmax(logits)
-        if not np.isfinite(xp.to_numpy(xp.max(probabilities))).all():
+        # where one logit is not finite, no probability of the row is a number, the first as little as the others
+        first = xp.take(probabilities, xp.asarray(np.zeros((len(u), 1), np.int64)))
+        if not np.isfinite(xp.to_numpy(first)).all():
             raise TzdError("the denoiser's logits are not finite: its weights are damaged, or its precision too low")
     if temperature == 0:
         tokens = xp.to_numpy(xp.argmax(logits))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tzd.arrays import Arrays
+from tzd.diffusion.masking import smallest
 from tzd.sampling.blocks import shares
 from tzd.sampling.draw import Candidates
 from tzd.sampling.moment import Moment
@@ -229,11 +230,4 @@ def best(score: np.ndarray, count: np.ndarray, blank: np.ndarray) -> np.ndarray:
     Returns:
         (B, W) bool.
     """
-    chosen = np.zeros_like(blank)
-    rows = np.flatnonzero(count)
-    order = np.argsort(np.where(blank[rows], -score[rows], np.inf), axis=1, kind="stable")
-    among = np.arange(blank.shape[1]) < count[rows, None]
-    ranked = np.zeros_like(among)
-    np.put_along_axis(ranked, order, among, axis=1)
-    chosen[rows] = ranked
-    return chosen
+    return smallest(np.where(blank, -score, np.inf), count)

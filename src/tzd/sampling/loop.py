@@ -156,15 +156,18 @@ def _step(
         top_p=sampler.top_p,
         top_k_tokens=sampler.top_k_tokens,
     )
-    if scores is None:
-        scores = np.zeros(ask.shape)
-        scores[rows, columns] = score(sampler.order, xp, candidates)
-    seen = Seen(xp, candidates, rows, columns, scores + noise(at, sampler), ask, history)
-    if sampler.remask == JOINT:
-        visible = by_path(seen, at, sampler)
-        keep, erased = visible & at.blank, at.written & ~visible
+    if count is not None and scores is not None:  # what was asked for is what was chosen
+        keep = ask
     else:
-        keep = chosen(seen, count, at, sampler)
+        if scores is None:
+            scores = np.zeros(ask.shape)
+            scores[rows, columns] = score(sampler.order, xp, candidates)
+        seen = Seen(xp, candidates, rows, columns, scores + noise(at, sampler), ask, history)
+        if sampler.remask == JOINT:
+            visible = by_path(seen, at, sampler)
+            keep, erased = visible & at.blank, at.written & ~visible
+        else:
+            keep = chosen(seen, count, at, sampler)
     keep = keep[rows, columns] & (candidates.tokens != canvas.mask_id)  # the latter can only be with `legacy`
     rows, columns = rows[keep], columns[keep] + cursor.begin[rows[keep]]
     canvas.write(rows, columns, candidates.tokens[keep], candidates.probability[keep])

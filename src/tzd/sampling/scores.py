@@ -9,6 +9,7 @@ lowering of the temperature. They are here because LLaDA, SMDM, MaskGIT and P2 a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,14 +46,20 @@ def dilated(at: Moment) -> np.ndarray:
     count = free.sum(axis=1, keepdims=True)
     groups = np.clip(at.steps[:, None], 1, np.maximum(count, 1))
     turn, group = np.divmod(np.cumsum(free, axis=1) - 1, groups)
-    bits = max(1, (free.shape[1] - 1).bit_length())
-    size = 2**bits
-    turned = sum(((np.arange(size) >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))  # bits, read backwards
-    sequence = np.asarray(turned, np.float64)
+    sequence = _van_der_corput(max(1, (free.shape[1] - 1).bit_length()))
+    size = len(sequence)
     shift = (at.row_draws[:, None] * size).astype(np.int64)
     around = 2 ** np.ceil(np.log2(groups)).astype(np.int64)
     smaller = group >= np.where(count % groups, count % groups, groups)
     return -((smaller * size + sequence[(group + shift) % around]) * size + sequence[turn])
+
+
+@lru_cache(maxsize=4)
+def _van_der_corput(bits: int) -> np.ndarray:
+    """(2^bits,) float64: each number's bits, read backwards."""
+    size = 2**bits
+    turned = sum(((np.arange(size) >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
+    return np.asarray(turned, np.float64)
 
 
 def confidence(xp: Arrays, candidates: Candidates) -> Array:
