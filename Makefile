@@ -26,8 +26,9 @@ check: $(READY)  ## layout, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(READY)  ## measure against a plain baseline (ARGS="training --rounds 3" picks)
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(READY)  ## measure against a plain baseline (ARGS="train --engine mlx" picks)
+	@set -e; if [ -n "$(ARGS)" ]; then $(BIN)/tzd bench $(ARGS); \
+	else for what in train sample startup corpus; do $(BIN)/tzd bench $$what; done; fi
 
 $(READY): pyproject.toml $(filter .uv/%,$(UV))
 	$(UV) sync --all-extras || $(UV) sync --all-extras --no-extra mlx  # MLX has no build for older systems

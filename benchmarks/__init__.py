@@ -1,1 +1,1 @@
-"""What Tiny Zero Diffusion costs, measured against a plain baseline on the same machine in the same run."""
+"""Comparisons with other systems, and single questions; `tzd bench` measures what everyone pays."""

@@ -10,10 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.sizes import LENGTH
-from benchmarks.turns import Numbers, compared, in_turns, seconds_of
+from tzd.bench.turns import Numbers, compared, in_turns, seconds_of
 
-BATCH = 4  # sequences
+BATCH, LENGTH, VOCABULARY = 4, 256, 66
 CAUSAL = "LitGPT's own, causal"
 CONTENDERS = {CAUSAL: "causal", "litgpt, bidirectional": "bidirectional", "smdm": "smdm"}
 

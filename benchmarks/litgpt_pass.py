@@ -1,4 +1,4 @@
-"""Forward and backward of one network in the shape of `benchmarks.sizes`, that takes turns."""
+"""Forward and backward of one network in the shape of the 10.7M model, that takes turns."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.sizes import HEADS, LAYERS, LENGTH, VOCABULARY, WIDTH
-from benchmarks.turns import serve
+from benchmarks.litgpt import LENGTH, VOCABULARY
+from tzd.bench.sizes import SIZES
+from tzd.bench.turns import serve
 from tzd.config import LitgptConfig, SmdmConfig
 from tzd.engines.torch.litgpt import Litgpt, library_config
 from tzd.engines.torch.smdm import Smdm
 
-SHAPE = {"vocab_size": VOCABULARY, "n_layer": LAYERS, "n_head": HEADS, "n_embd": WIDTH, "block_size": LENGTH}
+SHAPE = {k: v for k, v in SIZES["10.7M"].items() if k != "model_type"}
+SHAPE |= {"vocab_size": VOCABULARY, "block_size": LENGTH}
 
 
 def network(name: str) -> nn.Module:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.same import CONFIG, weights
-from benchmarks.sizes import LENGTH
+from tzd.bench.sizes import Cell
+from tzd.bench.weights import weights
 from tzd.diffusion.denoiser import Denoiser
 from tzd.engines import engine_module
 from tzd.sampling import descriptions, sampler, settings_of, stream
 
-BATCHES = (1, 64)
+BATCHES, LENGTH = (1, 64), 256
 STEPS = {1: 32, 64: 4}  # enough passes to tell at batch 1, few enough to wait for at 64
 
 
@@ -53,7 +53,8 @@ def measure(rounds: int) -> dict[str, Any]:
         the median of the rounds.
     """
     load = engine_module("torch", "denoiser").load_denoiser
-    denoiser = load(CONFIG, weights(), context_len=0, where=Path("benchmarks"))
+    model = Cell("torch", "10.7M", 66, 1, LENGTH).model
+    denoiser = load(model, weights(model), context_len=0, where=Path("benchmarks"))
     rows = []
     for batch in BATCHES:
         _write(denoiser, "ancestral", batch, 0)  # warm-up

@@ -10,10 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.sizes import LENGTH
-from benchmarks.turns import Numbers, compared, in_turns, seconds_of
+from tzd.bench.turns import Numbers, compared, in_turns, seconds_of
 
-SIZE, BATCH = "Diff_LLaMA_6M", 8
+SIZE, BATCH, LENGTH = "Diff_LLaMA_6M", 8, 256
 PLAIN = "all positions, cross_entropy"
 CONTENDERS = {PLAIN: "plain", "all positions, our loss": "all", "masked positions, our loss": "masked"}
 

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.masked_head import BATCH, SIZE
-from benchmarks.sizes import LENGTH
-from benchmarks.turns import peak_memory, serve
+from benchmarks.masked_head import BATCH, LENGTH, SIZE
+from tzd.bench.turns import peak_memory, serve
 from tzd.config import ObjectiveSettings
 from tzd.config.smdm import SIZES, SmdmConfig
 from tzd.diffusion.objective import Noised, Objective, head_rows

@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.sizes import LENGTH
-from benchmarks.turns import Numbers, in_turns
+from tzd.bench.turns import Numbers, in_turns
 
 BATCHES = {"Diff_LLaMA_6M": 8, "Diff_LLaMA_19M": 4, "Diff_LLaMA_113M": 2}  # sequences, by size
+LENGTH = 256
 DTYPES, PASSES = ("float32", "bfloat16"), ("training", "forward")
 LITGPT, OURS = "litgpt", "smdm"
 

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.sizes import LENGTH
-from benchmarks.smdm import DTYPES, LITGPT
-from benchmarks.turns import serve
+from benchmarks.smdm import DTYPES, LENGTH, LITGPT
+from tzd.bench.turns import serve
 from tzd.config.smdm import SIZES, SmdmConfig
 
 VOCABULARY = 512  # small, so that the blocks are what is timed; the head is the same product for both

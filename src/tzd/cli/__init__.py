@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "corpus": ("tzd.cli.corpus", "list, show and fetch corpora; build large ones"),
     "convert": ("tzd.cli.convert", "turn weights of one format into another"),
     "plot": ("tzd.cli.plot", "draw what runs recorded: loss, validation, learning rate, speed"),
-    "bench": ("tzd.cli.bench", "compare the ways of sampling: cost, quality, variety"),
+    "bench": ("tzd.cli.bench", "measure: ways of sampling; the speed of training, sampling, start-up, corpora"),
     "serve": ("tzd.cli.serve", "a page in the browser on which a model writes"),
     "samplers": ("tzd.cli.samplers", "the ways of sampling, and their settings"),
 }

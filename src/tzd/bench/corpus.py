@@ -1,6 +1,6 @@
 """What it takes to make shards of a large text: seconds, and the memory of all processes together.
 
-python -m benchmarks corpus --mebibytes 1024
+tzd bench corpus --mebibytes 1024
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+
+from tzd.bench.turns import WorkerError
 
 KINDS = {"byte": [], "char": [], "bpe": ["--vocab-size", "8192"]}
 LARGEST_BPE = 64  # MiB, which is a minute's work
@@ -53,7 +55,7 @@ def _watched(command: list[str]) -> tuple[float, int]:
         peak = max(peak, sum(map(_resident, _family(process.pid))))
         time.sleep(0.05)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed")
+        raise WorkerError(f"tzd corpus build failed: exit code {process.returncode}")
     return time.perf_counter() - start, peak
 
 

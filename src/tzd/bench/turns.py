@@ -7,6 +7,7 @@ says a JSON object per line on standard output, and goes on when it hears a line
 from __future__ import annotations
 
 import json
+import re
 import resource
 import statistics
 import subprocess
@@ -14,8 +15,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from tzd.errors import TzdError
 
 Numbers = Mapping[str, float]
+
+
+class WorkerError(TzdError):
+    """A worker ended before it had said everything."""
 
 
 def say(**numbers: float) -> None:
@@ -30,9 +38,16 @@ def hear() -> None:
 
 
 def peak_memory() -> float:
-    """Most memory that this process has held so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    """Most memory that this process has held so far, in MiB: the GPU's, where PyTorch or MLX compute on one."""
+    torch, mlx = sys.modules.get("torch"), sys.modules.get("mlx.core")
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_reserved() / 2**20
+    if mlx is not None and mlx.default_device() == mlx.Device(mlx.gpu):
+        return mlx.get_peak_memory() / 2**20
+    status = Path("/proc/self/status")  # `getrusage` counts what the process held that started this one
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return int(found[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def serve(turn: Callable[[], Numbers], rounds: int, **ready: float) -> None:
@@ -71,13 +86,23 @@ class Worker:
             self._log.close()
 
     def listen(self) -> Numbers:
-        """Waits for the next that it says."""
+        """Waits for the next that it says.
+
+        Raises:
+            WorkerError: it has died; with the last line of what it wrote.
+        """
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._log.seek(0)
-            sys.exit(f"the worker '{self.name}' failed:\n{self._log.read().decode(errors='replace')}")
-        return json.loads(line)
+        while line := self._process.stdout.readline():
+            if line.startswith("{"):  # libraries and runs print, too
+                numbers: Numbers = json.loads(line)
+                return numbers
+        self._log.seek(0)
+        written = self._log.read().decode(errors="replace").strip().splitlines()
+        code = self._process.wait()
+        why = (
+            f"killed by signal {-code}, perhaps for its memory" if code < 0 else written[-1] if written else "silently"
+        )
+        raise WorkerError(f"'{self.name}' failed: {why}")
 
     def turn(self) -> Numbers:
         """Has it compute once, or leave after its last turn."""
@@ -99,18 +124,24 @@ def in_turns(
 
     Returns:
         For each worker: what it said when it was ready, in each round, and at the end.
+
+    Raises:
+        WorkerError: one has died; all end.
     """
     said: dict[str, list[Numbers]] = {}
-    with ExitStack() as stack:
-        workers = []
-        for name, arguments in commands.items():
-            progress(f"{name}: warming up")
-            workers.append(stack.enter_context(Worker(name, [*arguments, str(rounds)], environment)))
-            said[name] = [workers[-1].listen()]
-        for number in range(1, rounds + 2):
-            for worker in workers:
-                progress(f"round {number} of {rounds}: {worker.name}" if number <= rounds else "")
-                said[worker.name].append(worker.turn())
+    try:
+        with ExitStack() as stack:
+            workers = []
+            for name, arguments in commands.items():
+                progress(f"{name}: warming up")
+                workers.append(stack.enter_context(Worker(name, [*arguments, str(rounds)], environment)))
+                said[name] = [workers[-1].listen()]
+            for number in range(1, rounds + 2):
+                for worker in workers:
+                    progress(f"round {number} of {rounds}: {worker.name}" if number <= rounds else "leaving")
+                    said[worker.name].append(worker.turn())
+    finally:
+        progress("")
     return said
 
 
@@ -138,4 +169,4 @@ def compared(ours: Sequence[Numbers], plain: Sequence[Numbers]) -> dict[str, flo
 def progress(line: str) -> None:
     """Shows what is being done, on a terminal."""
     if sys.stderr.isatty():
-        print(f"\r{line:<60}\r", end="", file=sys.stderr)
+        print(f"\r{line:<70}\r", end="", file=sys.stderr, flush=True)

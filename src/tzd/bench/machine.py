@@ -1,0 +1,54 @@
+"""The machine that figures hold for: what it is, what it has free, in what it computes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, memory, versions; plain data."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "tzd": _version("tinyzero-diffusion"),
+        "torch": _version("torch"),
+        "mlx": _version("mlx"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def free_bytes() -> float:
+    """Memory that is free, or held by nothing but caches; all that there is, where a system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists() and (found := re.search(r"MemAvailable:\s*(\d+) kB", meminfo.read_text())):
+        return int(found[1]) * 1024.0
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def computes_in_bfloat16(engine: str) -> bool:
+    """Whether `precision=auto` multiplies in bfloat16 here."""
+    if engine == "mlx":
+        import mlx.core as mx
+
+        return bool(mx.default_device() == mx.Device(mx.gpu))
+    import torch
+
+    from tzd.engines.torch.trainer import auto_precision
+
+    return auto_precision("cuda" if torch.cuda.is_available() else "cpu") == "bf16-mixed"

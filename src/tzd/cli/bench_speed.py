@@ -1,0 +1,178 @@
+"""`tzd bench train|sample|startup|corpus`: what they cost, beside a plain baseline and the machine's own peaks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tzd.checkpoint.durable import replace_file
+from tzd.errors import TzdError, UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tzd.bench.grid import Limits
+    from tzd.bench.sizes import Cell
+
+
+def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommands and their flags."""
+    train = actions.add_parser("train", help="training: tokens a second, beside a plain loop and the machine's peak")
+    sample = actions.add_parser(
+        "sample", help="sampling: a pass, characters a second, beside a plain loop and the peak"
+    )
+    for parser, batch in ((train, "16"), (sample, "1,16")):
+        _add_lists(parser, sizes="10.7M", vocab="66", batch=batch, length="256", engine="torch")
+        parser.add_argument("--grid", action="store_true", help="all sizes, vocabularies 66, 4096 and 32000, batches"
+                            " 1, 16 and 64, lengths 256 and 1024, on every engine that is installed")  # fmt: skip
+        parser.add_argument("--minutes", type=float, default=5.0, metavar="X", help="skip a cell that would take longer"
+                            " (default 5)")  # fmt: skip
+    train.add_argument("--steps", type=int, default=4, metavar="N", help="optimizer steps of a turn (default 4)")
+    sample.add_argument("--steps", type=int, default=32, metavar="N", help="of the sampler, and as many passes of the"
+                        " plain loop are timed (default 32)")  # fmt: skip
+    sample.add_argument("--precision", default="auto,32", metavar="A,B", help="auto, 32, bf16, int8, int4 (default"
+                        " auto,32)")  # fmt: skip
+    startup = actions.add_parser("startup", help="how long commands take to begin, and what they import")
+    corpus = actions.add_parser("corpus", help="tzd corpus build: MB a second, and memory")
+    corpus.add_argument("--mebibytes", type=int, default=64, metavar="N", help="of text (default 64)")
+    for parser in (train, sample, startup):
+        parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each (default 3)")
+    for parser in (train, sample, startup, corpus):
+        parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
+
+
+def _add_lists(parser: argparse.ArgumentParser, **defaults: str) -> None:
+    """The lists whose combinations are the cells."""
+    texts = {
+        "sizes": "of 0.8M, 10.7M, 71M, smdm-113M",
+        "vocab": "numbers of tokens",
+        "batch": "rows",
+        "length": "tokens of a row",
+        "engine": "of torch, mlx",
+    }
+    for name, text in texts.items():
+        help_ = f"{text} (default {defaults[name]})"
+        parser.add_argument(f"--{name}", default=defaults[name], metavar="X,X", help=help_)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints a table for each cell, says what it skips."""
+    _check(args)
+    report = Report(args)
+    if args.action in ("train", "sample"):
+        _measure_cells(args, report)
+    elif args.action == "startup":
+        from tzd.bench import startup
+
+        report.add(startup.measure(args.rounds), startup.table)
+    else:
+        from tzd.bench import corpus
+
+        report.add(corpus.measure(args.mebibytes), corpus.table)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    least = {"rounds": 1, "mebibytes": 1, "steps": 2 if args.action == "train" else 1}
+    for name, low in least.items():
+        if getattr(args, name, low) < low:
+            raise UserError(f"--{name} must be at least {low}, not {getattr(args, name)}")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise UserError(f"--json {args.json}: there is no folder {args.json.parent}")
+
+
+class Report:
+    """What has been measured so far: printed as it comes, and in a file.
+
+    Args:
+        args: of the command.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        from tzd.bench.machine import describe
+
+        settings = {name: value for name, value in vars(args).items() if name not in ("action", "json")}
+        self._path: Path | None = args.json
+        self.data: dict[str, Any] = {"bench": args.action, "machine": describe(), "settings": settings}
+        self.data |= {"results": [], "skipped": [], "failed": []}
+
+    def add(self, result: dict[str, Any], table: Callable[[Any], Table]) -> None:
+        """A result."""
+        from rich.console import Console
+
+        Console(width=120).print(table(result))
+        self.data["results"].append(result)
+        self._write()
+
+    def leave_out(self, cell: Cell, why: str, kind: str = "skipped") -> None:
+        """A cell that is not measured, or failed."""
+        print(f"{kind}: {cell}: {why}", flush=True)
+        self.data[kind].append({**vars(cell), "why": why})
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is not None:
+            replace_file(self._path, (json.dumps(self.data, indent=1) + "\n").encode())
+
+
+def _measure_cells(args: argparse.Namespace, report: Report) -> None:
+    from tzd.bench import grid, sampling, training
+    from tzd.bench.turns import WorkerError
+    from tzd.engines.inputs import PRECISIONS
+
+    cells = _cells(args)
+    precisions = grid.names(args.precision, "--precision", PRECISIONS) if args.action == "sample" else []
+    limits: dict[str, Limits] = {}
+    for cell in cells:
+        if cell.engine not in limits:
+            limits[cell.engine] = _limits(cell, args.minutes)
+        if args.action == "train":
+            contenders = 1 + len(training.OPTIMIZERS)
+            needed, work = grid.training_bytes(cell, contenders), grid.training_work(cell, args.steps)
+        else:
+            contenders = 1 + len(precisions)
+            needed, work = grid.sampling_bytes(cell, contenders), grid.sampling_work(cell, args.steps)
+        if why := grid.why_not(needed, work, args.rounds, contenders, limits[cell.engine]):
+            report.leave_out(cell, why)
+            continue
+        try:
+            if args.action == "train":
+                report.add(training.measure(cell, args.rounds, args.steps), training.table)
+            else:
+                report.add(sampling.measure(cell, precisions, args.rounds, args.steps), sampling.table)
+        except WorkerError as error:
+            report.leave_out(cell, str(error), "failed")
+    if failed := report.data["failed"]:
+        raise TzdError(f"{len(failed)} of {len(cells)} cells failed, the first because {failed[0]['why']}")
+
+
+def _cells(args: argparse.Namespace) -> list[Cell]:
+    from tzd.bench import grid
+    from tzd.bench.sizes import SIZES
+    from tzd.engines import ENGINES
+
+    if args.grid:
+        full = grid.GRID
+        return grid.cells(grid.installed(), full["sizes"], full["vocab"], full["batch"], full["length"])
+    return grid.cells(
+        grid.names(args.engine, "--engine", ENGINES),
+        grid.names(args.sizes, "--sizes", list(SIZES)),
+        grid.numbers(args.vocab, "--vocab", grid.LARGEST["vocab"]),
+        grid.numbers(args.batch, "--batch", grid.LARGEST["batch"]),
+        grid.numbers(args.length, "--length", grid.LARGEST["length"]),
+    )
+
+
+def _limits(cell: Cell, minutes: float) -> Limits:
+    """What a cell may take on this machine, whose speed is measured for a second."""
+    from tzd.bench.grid import Limits
+    from tzd.bench.machine import free_bytes
+    from tzd.bench.openblas import environment
+    from tzd.bench.turns import in_turns
+
+    command = {"the machine": ["tzd.bench.peaks", cell.argument, "peaks"]}
+    said = in_turns(command, 0, environment() if cell.engine == "mlx" else None)
+    return Limits(memory=0.9 * free_bytes(), seconds=60 * minutes, speed=said["the machine"][0]["float32"])
