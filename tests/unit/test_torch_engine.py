@@ -16,6 +16,7 @@ from networks import CONFIG, TIMED, canvas, initial, logits_of, stirred
 from tzd.config import TinyConfig
 from tzd.diffusion.denoiser import time_rows
 from tzd.engines.torch.denoiser import TorchDenoiser, build, load_denoiser
+from tzd.engines.torch.inference import prepare
 from tzd.engines.torch.tiny import attend
 from tzd.errors import CheckpointError, ConfigError, UserError
 
@@ -159,7 +160,9 @@ def test_a_checkpoint_of_other_names_or_shapes_is_refused_by_name() -> None:
     def load(weights: dict[str, np.ndarray]) -> TorchDenoiser:
         return load_denoiser(CONFIG, weights, context_len=0, where=Path("here"))
 
-    np.testing.assert_array_equal(load(weights).forward(canvas())[0].cpu(), logits_of(stirred(), canvas()))
+    ready = stirred()
+    prepare(ready, CONFIG, "32")
+    np.testing.assert_array_equal(load(weights).forward(canvas())[0].cpu(), logits_of(ready, canvas()))
     with pytest.raises(CheckpointError, match=r"head\.weight"):
         load({name: value for name, value in weights.items() if name != "head.weight"})
     with pytest.raises(CheckpointError, match=r"cos"):

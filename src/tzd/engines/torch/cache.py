@@ -19,8 +19,10 @@ class Memory:
 
     def __init__(self, part: KeyValueRows, positions: Tensor) -> None:
         self.store, self.positions = part.store, positions
-        self.rows = torch.as_tensor(part.rows, device=positions.device)
-        self.every = np.array_equal(part.rows, np.arange(part.store.rows))
+        rows, first = part.rows, int(part.rows[0])
+        self.rows = torch.as_tensor(rows, device=positions.device)
+        together = np.array_equal(rows, np.arange(first, first + len(rows)))  # which can be read where they lie
+        self.part = slice(first, first + len(rows)) if together else self.rows
 
     def updated(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keeps a layer's keys and values of the tokens, (R, n, heads, width); returns those of all positions."""
@@ -30,4 +32,4 @@ class Memory:
         kept = self.store.layers[layer]
         for whole, part in zip(kept, (k, v), strict=True):
             whole[self.rows[:, None], self.positions] = part
-        return kept if self.every else (kept[0][self.rows], kept[1][self.rows])
+        return kept[0][self.part], kept[1][self.part]

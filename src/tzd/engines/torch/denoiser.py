@@ -18,6 +18,7 @@ from tzd.engines.cache import KeyValueRows, KeyValues
 from tzd.engines.inputs import banned_columns, block_causal, check_tokens, embedding_rows
 from tzd.engines.torch.arrays import TorchArrays
 from tzd.engines.torch.cache import Memory
+from tzd.engines.torch.inference import bfloat16_is_native, prepare
 from tzd.engines.torch.litgpt import Litgpt
 from tzd.engines.torch.smdm import Smdm
 from tzd.engines.torch.tiny import Tiny
@@ -25,6 +26,8 @@ from tzd.errors import ConfigError, UserError
 
 # a new model type is one file and one entry
 NETWORKS: dict[str, type[nn.Module]] = {"tiny": Tiny, "smdm": Smdm, "litgpt": Litgpt}
+# Tokens that a processor computes at once: what lies between two matrix products stays in its cache (docs/log.md).
+_AT_ONCE = 1024
 
 
 class TorchDenoiser:
@@ -89,23 +92,44 @@ class TorchDenoiser:
             attention = block_causal(attention, tokens.shape[1], self.block_len)
         time = None
         if self.time_conditioned:
-            time = self.xp.asarray(embedding_rows(t, tokens, self.config, self.context_len))
+            time = embedding_rows(t, tokens, self.config, self.context_len)
 
-        def move(x: np.ndarray | None) -> Tensor | None:
-            return None if x is None else self.xp.asarray(x)
-
-        inputs = {"t": time, "positions": move(positions), "attention": move(attention), "rows": move(rows)}
-        given: dict[str, Any] = {name: value for name, value in inputs.items() if value is not None}
-        if cache is not None:
-            given["memory"] = Memory(cache, given["positions"])
+        inputs = {"t": time, "positions": positions, "attention": attention}
+        given = {name: np.asarray(value) for name, value in inputs.items() if value is not None}
         was_training = self.network.training
-        self.network.eval()
+        if was_training:
+            self.network.eval()
         try:
             with torch.inference_mode(), self._precision():
-                logits = self._logits(self.xp.asarray(tokens.astype(np.int64)), given)
-            return logits.float(), None if cache is None else cache.store
+                logits = self._in_parts(tokens.astype(np.int64), given, rows, cache)
+            return logits, None if cache is None else cache.store
         finally:
-            self.network.train(was_training)
+            if was_training:
+                self.network.train()
+
+    def _in_parts(
+        self, tokens: np.ndarray, given: Mapping[str, np.ndarray], rows: np.ndarray | None, cache: KeyValueRows | None
+    ) -> Tensor:
+        """Logits of a batch, of which a processor computes some rows at a time."""
+        batch, length = tokens.shape
+        step = max(1, _AT_ONCE // length) if self.device.type == "cpu" else batch
+        shape = (batch, length) if rows is None else (len(rows),)
+        logits = torch.empty((*shape, self.vocab_size), device=self.device)
+        wanted = np.arange(tokens.size)[slice(None) if rows is None else rows]  # IndexError where one lies outside
+        part_of = wanted // (step * length)
+        for start in range(0, batch, step):
+            part = slice(start, start + step)
+            inputs: dict[str, Any] = {name: self.xp.asarray(x if len(x) == 1 else x[part]) for name, x in given.items()}
+            if cache is not None:
+                inputs["memory"] = Memory(cache.store.at(cache.rows[part]), inputs["positions"])
+            if rows is None:
+                logits[part] = self._logits(self.xp.asarray(tokens[part]), inputs)
+                continue
+            place = np.flatnonzero(part_of == start // step)
+            if place.size or cache is not None:  # a cache takes keys and values of what is not wanted, too
+                inputs["rows"] = self.xp.asarray(wanted[place] - start * length)
+                logits[self.xp.asarray(place)] = self._logits(self.xp.asarray(tokens[part]), inputs).float()
+        return logits
 
     def _logits(self, tokens: Tensor, given: dict[str, Any]) -> Tensor:
         rows = None if "rows" in self._takes else given.pop("rows", None)
@@ -169,23 +193,32 @@ def load_denoiser(
         block_len: length of the blocks of block diffusion; 0 for every other model.
         where: its folder, for messages.
         network: a module of the caller's own, for checkpoints that were trained with one.
-        precision: of the matrices, one of `tzd.engines.inputs.PRECISIONS`.
+        precision: of the matrices, one of `tzd.engines.inputs.PRECISIONS`. A module of the caller's own keeps its
+            weights, and multiplies in bfloat16 where that is asked for.
 
     Raises:
-        UserError: this engine has no such precision.
+        UserError: this engine, this device or this module has no such precision.
     """
-    if precision not in ("auto", "32", "bf16"):
-        raise UserError(f"the torch engine has no precision={precision}")
+    if precision == "int4":
+        raise UserError("the torch engine has no precision=int4: take engine=mlx, or precision=int8")
+    device, own = best_device(), network is not None
+    if precision == "auto":
+        precision = "bf16" if bfloat16_is_native(device) else "32"
+    if own and precision == "int8":
+        raise UserError("precision=int8 is for networks of tzd's own model types: take bf16")
     network = build(config) if network is None else network
     if not isinstance(network, nn.Module):
         raise UserError(f"the torch engine computes with a torch.nn.Module, not with a {type(network).__name__}")
     check_weights(weights, weight_shapes(network), where)
     set_weights(network, weights)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    if not own:
+        dtype = prepare(network.to(device), config, precision)
     return TorchDenoiser(
         network,
         config,
         context_len=context_len,
         block_len=block_len,
-        device=best_device(),
-        autocast=torch.bfloat16 if precision == "bf16" else None,
+        device=device,
+        autocast=None if dtype == torch.float32 else dtype,
     )

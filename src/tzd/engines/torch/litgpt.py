@@ -81,8 +81,11 @@ class Litgpt(nn.Module):
 
     def _head(self, x: Tensor) -> Tensor:
         tokens, cap = self.config.vocab_size, self.config.final_logit_softcapping
-        bias = None if self.lm_head.bias is None else self.lm_head.bias[:tokens]
-        logits = F.linear(x, self.lm_head.weight[:tokens], bias)
+        if type(self.lm_head) is nn.Linear:
+            bias = None if self.lm_head.bias is None else self.lm_head.bias[:tokens]
+            logits = F.linear(x, self.lm_head.weight[:tokens], bias)
+        else:  # made for sampling, without the padding
+            logits = self.lm_head(x)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
 

@@ -172,7 +172,10 @@ class Smdm(nn.Module):
             x = block(x, cos, sin, mask, memory)
         if rows is not None:
             x = x.reshape(-1, x.shape[-1])[rows]
-        return F.linear(self.transformer.ln_f(x), self.lm_head.weight[: self.config.vocab_size])
+        x = self.transformer.ln_f(x)
+        if type(self.lm_head) is not nn.Linear:  # made for sampling, without the padding
+            return self.lm_head(x)
+        return F.linear(x, self.lm_head.weight[: self.config.vocab_size])
 
     def _dtype(self) -> torch.dtype:
         """The dtype that the matrices compute in."""
