@@ -41,6 +41,12 @@ def free_bytes() -> float:
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
+def dtype_of(precision: str, engine: str) -> str:
+    """In what a precision multiplies here, or what stands nearest to it: "float32" or "bfloat16"."""
+    exact = precision == "32" or (precision == "auto" and not computes_in_bfloat16(engine))
+    return "float32" if exact else "bfloat16"
+
+
 def computes_in_bfloat16(engine: str) -> bool:
     """Whether `precision=auto` multiplies in bfloat16 here."""
     if engine == "mlx":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import tzd
-from tzd.bench.machine import computes_in_bfloat16
+from tzd.bench.machine import dtype_of
 from tzd.bench.peaks import median_seconds
 from tzd.bench.sizes import Cell
 from tzd.bench.turns import serve
@@ -31,7 +31,7 @@ def main(cell: Cell, folder: str, precision: str, steps: int, rounds: int) -> No
     model = tzd.load(folder, engine=cell.engine, precision=precision)
     blank = np.full((cell.batch, cell.length), model.mask_id, np.int32)
     seeds = itertools.count()
-    half = precision not in ("32", "auto") or (precision == "auto" and computes_in_bfloat16(cell.engine))
+    half = dtype_of(precision, cell.engine) == "bfloat16"
     request: dict[str, Any] = {"length": cell.length, "batch_size": cell.batch, "steps": steps}
 
     def passed() -> None:

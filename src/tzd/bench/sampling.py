@@ -35,10 +35,11 @@ def measure(cell: Cell, precisions: Sequence[str], rounds: int, steps: int) -> d
     Raises:
         WorkerError: a contender could not.
     """
+    own = [*precisions, *(["32"] if cell.batch == 1 else [])]  # the plain loop's, too
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = str(write_model(Path(folder, "model"), cell.model))
         contenders = {
-            MACHINE: ["tzd.bench.peaks", cell.argument, "own"],
+            MACHINE: ["tzd.bench.peaks", cell.argument, ",".join(own)],
             PLAIN: [f"tzd.bench.plain_{cell.engine}_sampling", cell.argument, str(steps)],
             **{
                 f"tzd, {precision}": ["tzd.bench.ours_sampling", cell.argument, checkpoint, precision, str(steps)]
@@ -99,10 +100,10 @@ def _row(
         "memory_ratio": ours[-1]["peak_mib"] / plain[-1]["peak_mib"],
     }
     if passes:
-        own = [turn[f"own_{dtype}"] for turn in alone]
         seconds = statistics.median(passes)
         row |= {"seconds_per_pass": seconds, "over_peak": seconds / at_peak}
-        if rows == cell.batch:  # the products are those of the whole batch
+        if rows == cell.batch and f"own_{dtype}" in alone[0]:  # the products are those of the whole batch
+            own = [turn[f"own_{dtype}"] for turn in alone]
             row["over_products"] = statistics.median(a / b for a, b in zip(passes, own, strict=True))
     return row
 

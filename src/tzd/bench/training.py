@@ -31,7 +31,7 @@ def measure(cell: Cell, rounds: int, steps: int) -> dict[str, Any]:
         WorkerError: a contender could not.
     """
     contenders = {
-        MACHINE: ["tzd.bench.peaks", cell.argument, "peaks"],
+        MACHINE: ["tzd.bench.peaks", cell.argument, ""],
         PLAIN: [f"tzd.bench.plain_{cell.engine}", cell.argument, str(steps)],
         **{
             name: ["tzd.bench.ours_training", cell.argument, optimizer, str(steps)]

@@ -173,6 +173,6 @@ def _limits(cell: Cell, minutes: float) -> Limits:
     from tzd.bench.openblas import environment
     from tzd.bench.turns import in_turns
 
-    command = {"the machine": ["tzd.bench.peaks", cell.argument, "peaks"]}
+    command = {"the machine": ["tzd.bench.peaks", cell.argument, ""]}
     said = in_turns(command, 0, environment() if cell.engine == "mlx" else None)
     return Limits(memory=0.9 * free_bytes(), seconds=60 * minutes, speed=said["the machine"][0]["float32"])
