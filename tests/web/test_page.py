@@ -27,7 +27,7 @@ PATIENCE = 60_000  # milliseconds; machines that test are busy
 
 @pytest.fixture(scope="module")
 def model(server: Server) -> tzd.Model:
-    return tzd.load(server.run, engine="torch")
+    return tzd.load(server.run, engine="torch", precision="auto")  # as the page does
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ban", action="append", default=[], metavar="TEXT", help="a token not to write")
     parser.add_argument("--seed", type=int, default=0, help="of every draw of each of them (default 0)")
     writing.add_setting_arguments(parser)
-    writing.add_model_arguments(parser)
+    writing.add_model_arguments(parser, "auto")
     parser.add_argument("--quiet", action="store_true", help="print the texts only, without the live view")
     parser.add_argument("--json", action="store_true", help="end with one JSON object: the runs' texts, nfe, seconds")
     showing.add_arguments(parser)

@@ -50,7 +50,7 @@ def add_game_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"{parser.epilog} Defaults: --sampler llada --steps 3, at most so many passes for a generation."
     add("--ban", action="append", default=[], metavar="TEXT", help="a token not to write; may be given several times")
     add("--seed", type=int, default=0, help="of every draw (default 0)")
-    writing.add_model_arguments(parser)
+    writing.add_model_arguments(parser, "auto")
     showing.add_arguments(parser)
     add("--quiet", action="store_true", help="print the last board only, without the live view")
     add("--json", action="store_true", help="end with one JSON object: text, tokens, alive, generation, nfe, period")

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--queue", type=int, default=limits.queue, metavar="N", help=f"runs that may wait (default {limits.queue})"
     )
     parser.add_argument("--open", action="store_true", help="open a browser")
-    writing.add_model_arguments(parser)
+    writing.add_model_arguments(parser, "auto")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,12 +54,11 @@ def run(args: argparse.Namespace) -> int:
     if find_spec("gradio") is None:
         raise MissingExtraError("tzd serve", "web")
     limits = Limits(**{field.name: getattr(args, field.name) for field in fields(Limits)})
-    from tzd import load
     from tzd.web.server import LOCAL, address, application, listen, serve
 
     taken = listen(args.host, args.port)
     with taken:
-        model = load(args.checkpoint, engine=args.engine, trust_remote_code=args.trust_remote_code)
+        model = writing.load_model(args, args.checkpoint)
         if model.tokenizer is None:
             raise UserError(
                 f"{args.checkpoint} has no tokenizer, so that it cannot write text: put its tokenizer.json beside it"

@@ -35,13 +35,19 @@ SHORT = {"confidence_threshold": "--tau"}
 CHECKPOINT = "a run folder, a checkpoint folder, a file of weights, or a model of the hub (hf:owner/name, hf:FOLDER)"
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what every command has that loads a model."""
+def add_model_arguments(parser: argparse.ArgumentParser, precision: str = "32") -> None:
+    """Adds what every command has that loads a model.
+
+    Args:
+        parser: the command's.
+        precision: what the command computes in unless told: "auto" where it writes, "32" where it measures.
+    """
     parser.add_argument("--engine", help="what computes: torch or mlx; the best one here if not given")
     parser.add_argument(
         "--precision",
-        default="32",
-        help="of matrix products: 32, or bf16, faster where the machine has it (default 32)",
+        default=precision,
+        help="of the model's matrices: 32, bf16, int8, int4 (mlx only), or auto: bf16 where the machine has it, else 32"
+        f" (default {precision})",
     )
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="let code that comes with a model of the hub run here"
@@ -78,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", "--num-samples", dest="batch_size", type=int, default=1, metavar="N", help="texts to write"
     )
-    add_model_arguments(parser)
+    add_model_arguments(parser, "auto")
     parser.add_argument("--quiet", action="store_true", help="print the text only, without the live view")
     parser.add_argument("--save-trace", metavar="X.npz", help="keep the run, to be watched again without the model")
     parser.add_argument("--json", action="store_true", help="end with one JSON object: text, answers, tokens, nfe")
