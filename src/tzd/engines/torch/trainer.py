@@ -17,6 +17,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed
 
 from tzd.config import TrainingSettings
+from tzd.engines.torch.inference import bfloat16_is_native
 from tzd.engines.torch.sharded import ShardedStrategy
 from tzd.errors import ConfigError, TzdError, first_line
 
@@ -25,12 +26,7 @@ _LAST_WORDS = 5.0  # seconds in which a process that has failed may say why
 
 def auto_precision(device_type: str) -> str:
     """bf16-mixed where the processor multiplies bfloat16 matrices in hardware, else 32-true."""
-    if device_type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if device_type == "cpu":
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16-mixed" if native else "32-true"
-    return "32-true"
+    return "bf16-mixed" if bfloat16_is_native(torch.device(device_type)) else "32-true"
 
 
 def make_trainer(settings: TrainingSettings) -> L.Trainer:
