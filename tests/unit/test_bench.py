@@ -132,6 +132,9 @@ def test_products_that_are_timed_alone_are_all_products_of_a_pass_whether_cut_or
         def random(self, shape, dtype):
             return np.zeros(shape, np.float32)
 
+        def laid_out(self, b):
+            return b
+
         def multiply(self, a, b):
             self.flop += 2 * a.size * b.shape[-2]
             return a @ b.swapaxes(-1, -2)
@@ -160,6 +163,14 @@ def test_what_takes_long_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ran: list[bool] = []
         assert peaks.median_seconds(lambda ran=ran: ran.append(True), 3) == (3.0 if runs == 4 else 60.0)
         assert len(ran) == runs
+
+
+def test_a_matrix_that_is_laid_out_gives_the_same_products() -> None:
+    on = peaks.OnTorch()
+    a, b = (on.random((64, 64), "float32") for _ in range(2))
+    expected = a.double() @ b.double().mT
+    for way in (b, on.laid_out(b)):
+        torch.testing.assert_close(on.multiply(a, way).double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_triad_is_what_its_bytes_are_counted_for(monkeypatch: pytest.MonkeyPatch) -> None:

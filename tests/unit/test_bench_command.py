@@ -177,10 +177,12 @@ def test_help_of_the_bench_imports_nothing_heavy() -> None:
 
 
 def test_limits_leave_out_what_does_not_fit() -> None:
-    limits = grid.Limits(memory=10e9, seconds=300, speed=200e9)
-    assert grid.why_not(9e9, 1e12, 3, 3, limits) is None
-    assert grid.why_not(11e9, 1e12, 3, 3, limits) == "needs some 11 GB of memory, 10 GB are free"
-    assert "more than the 5 minutes of --minutes" in str(grid.why_not(1e9, 1e13, 3, 3, limits))
+    limits = grid.Limits(memory=10e9, seconds=300, speeds={"float32": 200e9, "bfloat16": 800e9})
+    works = {"plain": 1e12, "tzd, AdamW": 4e12}
+    assert grid.why_not(9e9, works, 3, limits) is None
+    assert grid.why_not(11e9, works, 3, limits) == "needs some 11 GB of memory, 10 GB are free"
+    assert "more than the 5 minutes of --minutes" in str(grid.why_not(1e9, {**works, "plain": 6e12}, 3, limits))
+    assert grid.why_not(1e9, {"tzd, AdamW": 6e12}, 3, limits) is None
     with pytest.raises(UserError, match="--batch 1,,2"):
         grid.numbers("1,,2", "--batch", 4)
     assert grid.numbers("4, 2,4", "--batch", 4) == [4, 2]

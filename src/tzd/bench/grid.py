@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
@@ -18,7 +18,8 @@ LARGEST = {"vocab": 32000, "batch": 4096, "length": 16384}
 
 # Rules of thumb, on the safe side. A plain loop keeps so many float32 numbers per token, layer and unit of width for
 # its backward pass, and so many per logit; every process holds the libraries; products reach that share of the peak.
-_KEPT, _KEPT_LOGITS, _LIBRARIES, _SHARE, _STARTING = 42, 4, 4e8, 0.4, 30.0
+_KEPT, _KEPT_LOGITS, _LIBRARIES, _SHARE, _STARTING = 42, 4, 4e8, 0.4, 20.0
+IN_FLOAT32 = ("plain", "32")  # contenders that never multiply in anything else
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Limits:
     Attributes:
         memory: bytes that are free.
         seconds: of a cell.
-        speed: operations per second of float32 products.
+        speeds: operations per second of products, by dtype.
     """
 
     memory: float
     seconds: float
-    speed: float
+    speeds: Mapping[str, float]
 
 
 def names(text: str, flag: str, known: Sequence[str]) -> list[str]:
@@ -108,19 +109,22 @@ def sampling_bytes(cell: Cell, contenders: int) -> float:
     return contenders * (_LIBRARIES + 8.0 * parameters(m) + 4.0 * held)
 
 
-def why_not(needed: float, work: float, rounds: int, contenders: int, limits: Limits) -> str | None:
+def why_not(needed: float, works: Mapping[str, float], rounds: int, limits: Limits) -> str | None:
     """Why a cell is skipped, or None.
 
     Args:
         needed: bytes of all contenders.
-        work: operations of a turn of one of them.
+        works: operations of a turn of each contender; all but the plain one take the quicker dtype.
         rounds: turns of each; one more warms up.
-        contenders: how many there are.
         limits: what it may take.
     """
     if needed > limits.memory:
         return f"needs some {needed / 1e9:.0f} GB of memory, {limits.memory / 1e9:.0f} GB are free"
-    seconds = contenders * (_STARTING + (rounds + 1) * work / (_SHARE * limits.speed))
+    best = max(limits.speeds.values())
+    seconds = 0.0
+    for name, work in works.items():
+        speed = limits.speeds["float32"] if name in IN_FLOAT32 else best
+        seconds += _STARTING + (rounds + 1) * work / (_SHARE * speed)
     if seconds > limits.seconds:
         return f"would take some {_time(seconds)}, more than the {_time(limits.seconds)} of --minutes"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,7 @@ class Report:
 
 def _measure_cells(args: argparse.Namespace, report: Report) -> None:
     from tzd.bench import grid, sampling, training
+    from tzd.bench.peaks import REPEATS as PASSES
     from tzd.bench.turns import WorkerError
     from tzd.engines.inputs import PRECISIONS
 
@@ -130,12 +132,14 @@ def _measure_cells(args: argparse.Namespace, report: Report) -> None:
         if cell.engine not in limits:
             limits[cell.engine] = _limits(cell, args.minutes)
         if args.action == "train":
-            contenders = 1 + len(training.OPTIMIZERS)
-            needed, work = grid.training_bytes(cell, contenders), grid.training_work(cell, args.steps)
+            works = dict.fromkeys(["plain", *training.OPTIMIZERS], grid.training_work(cell, args.steps))
+            needed = grid.training_bytes(cell, len(works))
         else:
-            contenders = 1 + len(precisions)
-            needed, work = grid.sampling_bytes(cell, contenders), grid.sampling_work(cell, args.steps)
-        if why := grid.why_not(needed, work, args.rounds, contenders, limits[cell.engine]):
+            one = replace(cell, batch=1)
+            works = {"plain": grid.sampling_work(one, args.steps)}
+            works |= dict.fromkeys(precisions, grid.sampling_work(cell, args.steps + PASSES))
+            needed = grid.sampling_bytes(cell, len(works))
+        if why := grid.why_not(needed, works, args.rounds, limits[cell.engine]):
             report.leave_out(cell, why)
             continue
         try:
@@ -175,4 +179,5 @@ def _limits(cell: Cell, minutes: float) -> Limits:
 
     command = {"the machine": ["tzd.bench.peaks", cell.argument, ""]}
     said = in_turns(command, 0, environment() if cell.engine == "mlx" else None)
-    return Limits(memory=0.9 * free_bytes(), seconds=60 * minutes, speed=said["the machine"][0]["float32"])
+    speeds = {name: speed for name, speed in said["the machine"][0].items() if name != "bandwidth"}
+    return Limits(memory=0.9 * free_bytes(), seconds=60 * minutes, speeds=speeds)
