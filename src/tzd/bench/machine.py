@@ -55,6 +55,6 @@ def computes_in_bfloat16(engine: str) -> bool:
         return bool(mx.default_device() == mx.Device(mx.gpu))
     import torch
 
-    from tzd.engines.torch.trainer import auto_precision
+    from tzd.engines.torch.inference import bfloat16_is_native
 
-    return auto_precision("cuda" if torch.cuda.is_available() else "cpu") == "bf16-mixed"
+    return bfloat16_is_native(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
