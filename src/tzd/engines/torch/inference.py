@@ -116,7 +116,8 @@ def prepare(network: nn.Module, config: Architecture, precision: str) -> torch.d
     device = next(network.parameters()).device
     half = precision == "bf16" or (precision == "int8" and bfloat16_is_native(device))
     dtype = torch.bfloat16 if half else torch.float32
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+    has_kernels = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if has_kernels and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         _replace(network, Quantised if precision == "int8" else Packed, dtype, config.vocab_size)
     elif precision == "int8":
         raise UserError(f"precision=int8 is for processors with oneDNN, not for {device.type} here: take bf16")
@@ -129,7 +130,7 @@ def prepare(network: nn.Module, config: Architecture, precision: str) -> torch.d
 
 def _replace(network: nn.Module, layer: Layer, dtype: torch.dtype, vocab_size: int) -> None:
     for name, child in network.named_children():
-        if type(child) is nn.Linear:  # heads are cut to the tokens, and stay exact: what they cost is little
+        if type(child) is nn.Linear:  # heads are cut to the tokens, and never in 8 bits: they cost little
             head = name in ("head", "lm_head")
             setattr(network, name, Packed(child, dtype, vocab_size) if head else layer(child, dtype))
         elif type(child) is Attention:
