@@ -149,7 +149,7 @@ def test_a_pass_over_64_rows_holds_little_more_than_one_over_2(precision: str) -
     program = MEMORY.replace("PRECISION", precision)
     tests = Path(__file__).parents[1]
     told = subprocess.run([sys.executable, "-c", program], cwd=tests, capture_output=True, text=True, check=True)
-    assert float(told.stdout) < 8  # MiB; activations of all rows are 8 for each (B, L, C), scores 256
+    assert float(told.stdout) < 24  # MiB; of all rows at once, queries, keys and values are 24, scores in bfloat16 128
 
 
 # --- what is asked for ----------------------------------------------------------------------------------------------
