@@ -20,6 +20,8 @@ from tzd.engines.torch.inference import bfloat16_is_native
 from tzd.engines.torch.packed import Packed, Quantised
 from tzd.errors import UserError
 
+VNNI = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor does not multiply 8-bit integers")
+WITHIN = [("32", 1e-5), ("bf16", 0.02), pytest.param("int8", 0.06, marks=VNNI)]
 MANY = 200  # rows of 12 tokens: several parts
 
 
@@ -47,6 +49,7 @@ def test_a_packed_layer_computes_what_it_was_made_of(shape: tuple[int, ...], bia
     torch.testing.assert_close(half.float(), expected, atol=0.03, rtol=0.03)
 
 
+@VNNI
 def test_eight_bits_hold_whole_numbers_up_to_127_exactly() -> None:
     generator = torch.Generator().manual_seed(0)
     matrix, x = (torch.randint(-127, 128, shape, generator=generator).float() for shape in ((9, 16), (3, 5, 16)))
@@ -60,6 +63,7 @@ def test_eight_bits_hold_whole_numbers_up_to_127_exactly() -> None:
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)  # of sums up to 2e5
 
 
+@VNNI
 def test_eight_bits_round_to_half_a_step_and_hold_zeros() -> None:
     torch.manual_seed(0)
     linear, x = nn.Linear(16, 9, bias=False), torch.eye(16)
@@ -73,7 +77,7 @@ def test_eight_bits_round_to_half_a_step_and_hold_zeros() -> None:
 
 
 @pytest.mark.parametrize("config", [CONFIG, TIMED, replace(CONFIG, rotary_tables=True)])
-@pytest.mark.parametrize("precision, share", [("32", 1e-5), ("bf16", 0.02), ("int8", 0.06)])
+@pytest.mark.parametrize("precision, share", WITHIN)
 def test_a_network_made_ready_computes_the_same_within_its_precision(
     config: TinyConfig, precision: str, share: float
 ) -> None:
@@ -86,7 +90,7 @@ def test_a_network_made_ready_computes_the_same_within_its_precision(
         assert np.linalg.norm(found.numpy() - exact) < share * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("precision, share", [("32", 1e-5), ("bf16", 0.02), ("int8", 0.06)])
+@pytest.mark.parametrize("precision, share", WITHIN)
 def test_smdm_made_ready_computes_the_same_without_its_padding(precision: str, share: float) -> None:
     config = SmdmConfig(vocab_size=11, padding_multiple=8, n_layer=2, n_head=4, n_embd=32, block_size=12)
     torch.manual_seed(0)
@@ -155,6 +159,7 @@ def test_a_pass_over_64_rows_holds_little_more_than_one_over_2(precision: str) -
 # --- what is asked for ----------------------------------------------------------------------------------------------
 
 
+@VNNI
 def test_matrices_take_the_memory_of_their_precision() -> None:
     def size(precision: str) -> int:
         layer = ready(precision, replace(CONFIG, n_embd=64)).network.blocks[0].mlp.up
@@ -173,7 +178,7 @@ def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyP
     assert not bfloat16_is_native(torch.device("meta"))
 
 
-def test_precisions_that_cannot_be_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_precisions_that_cannot_be_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = checkpoint(tmp_path / "model", replace(CONFIG, vocab_size=128))
     with pytest.raises(
         UserError, match=r"^the torch engine has no precision=int4: take engine=mlx, or precision=int8$"
@@ -183,6 +188,11 @@ def test_precisions_that_cannot_be_are_refused_in_one_line(tmp_path: Path) -> No
         load_denoiser(
             CONFIG, weights_of(stirred()), context_len=0, where=folder, network=build(CONFIG), precision="int8"
         )
+    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)
+    with pytest.raises(
+        UserError, match=r"int8 needs a processor that multiplies 8-bit integers \(AVX512-VNNI\): take bf16"
+    ):
+        ready("int8")
 
 
 def test_a_module_of_ones_own_keeps_its_weights_in_float32() -> None:

@@ -117,10 +117,12 @@ def prepare(network: nn.Module, config: Architecture, precision: str) -> torch.d
     half = precision == "bf16" or (precision == "int8" and bfloat16_is_native(device))
     dtype = torch.bfloat16 if half else torch.float32
     has_kernels = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if precision == "int8" and not (has_kernels and torch.cpu._is_vnni_supported()):  # elsewhere sums may overflow
+        raise UserError(
+            "precision=int8 needs a processor that multiplies 8-bit integers (AVX512-VNNI): take bf16 or 32"
+        )
     if has_kernels and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         _replace(network, Quantised if precision == "int8" else Packed, dtype, config.vocab_size)
-    elif precision == "int8":
-        raise UserError(f"precision=int8 is for processors with oneDNN, not for {device.type} here: take bf16")
     else:
         for module in network.modules():
             if type(module) is nn.Linear:
