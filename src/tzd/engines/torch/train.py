@@ -20,6 +20,7 @@ from tzd.engines.torch.callbacks import CourseCallback, TorchTrainee
 from tzd.engines.torch.checkpoint_io import TzdCheckpointIO
 from tzd.engines.torch.data import NoisedData
 from tzd.engines.torch.denoiser import NETWORKS, build, set_weights, weight_shapes
+from tzd.engines.torch.heap import kept_memory
 from tzd.engines.torch.module import DiffusionModule
 from tzd.engines.torch.sharded import ShardedStrategy
 from tzd.engines.torch.trainer import ending_together, make_trainer
@@ -170,7 +171,7 @@ def _fit(
     callback = CourseCallback(task, trainee, run, loggers, resumed=resumed)
     trainer.callbacks = [*trainer.callbacks, callback]
     try:
-        with ending_together(trainer):
+        with ending_together(trainer), kept_memory(trainer.strategy.root_device.type):
             trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
         callback.course.test(leave=callback.signals.received is not None)
     finally:
