@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +18,9 @@ from tzd.engines.cache import KeyValueRows, KeyValues
 from tzd.engines.inputs import banned_columns, block_causal, check_tokens, embedding_rows
 from tzd.engines.mlx.arrays import MlxArrays
 from tzd.engines.mlx.cache import Memory
+from tzd.engines.mlx.precision import BITS, cast, quantise
 from tzd.engines.mlx.smdm import Smdm
-from tzd.engines.mlx.streams import blas_threads, split
+from tzd.engines.mlx.streams import blas_threads, chunks
 from tzd.engines.mlx.tiny import Tiny
 from tzd.errors import ConfigError, UserError
 
@@ -52,7 +52,7 @@ class MlxDenoiser:
         block_len: int = 0,
         dtype: mx.Dtype | None = None,
     ) -> None:
-        self.network = network if dtype is None else _cast(network, dtype)
+        self.network = network if dtype is None else cast(network, dtype)
         self.config = config
         self.xp = MlxArrays()
         self.vocab_size = config.vocab_size
@@ -109,29 +109,35 @@ class MlxDenoiser:
         rows: np.ndarray | None,
         cache: KeyValueRows | None,
     ) -> mx.array:
-        """Logits of a batch whose rows are computed on several streams."""
-        shares, width = split(len(tokens)), tokens.shape[1]
-        stops = [part.stop for _, part in shares]
+        """Logits of a batch whose rows are computed some at a time, those on several streams."""
+        width = tokens.shape[1]
+        dealt = chunks(len(tokens), width * (width if cache is None else cache.store.width))
+        stops = [part.stop for shares in dealt for _, part in shares]
         owner = None if rows is None else np.searchsorted(stops, rows // width, side="right")
-        logits, memories = [], []
-        with blas_threads(len(shares)):
-            for i, (stream, part) in enumerate(shares):
-                given: dict[str, Any] = {name: value[part] for name, value in inputs.items()}
-                if rows is not None:
-                    given["rows"] = rows[owner == i] - part.start * width
-                    if not given["rows"].size:
+        logits: list[mx.array] = []
+        number = 0
+        for shares in dealt:
+            memories, done = [], len(logits)
+            with blas_threads(len(shares)):
+                for stream, part in shares:
+                    given: dict[str, Any] = {name: value[part] for name, value in inputs.items()}
+                    if rows is not None:
+                        given["rows"] = rows[owner == number] - part.start * width
+                    number += 1
+                    if rows is not None and not given["rows"].size:
                         continue  # nothing is wanted of this share
-                if cache is not None:
-                    given["memory"] = Memory(cache.store.at(cache.rows[part]), given["positions"])
-                    memories.append(given["memory"])
-                with mx.stream(stream):
-                    logits.append(self._logits(tokens[part], given))
-            for memory in memories:
-                memory.keep()
-            joined = mx.concatenate(logits) if logits else mx.zeros((0, self.vocab_size))
-            if owner is not None and (np.diff(owner) < 0).any():  # asked for in another order than that of the shares
-                joined = joined[mx.array(np.argsort(np.argsort(owner, kind="stable")))]
-            mx.eval(joined, [] if cache is None else cache.store.layers)
+                    if cache is not None:
+                        given["memory"] = Memory(cache.store.at(cache.rows[part]), given["positions"])
+                        memories.append(given["memory"])
+                    with mx.stream(stream):
+                        logits.append(self._logits(tokens[part], given))
+                for memory in memories:
+                    memory.keep()
+                mx.eval(logits[done:], [] if cache is None else cache.store.layers)
+        joined = mx.concatenate(logits) if logits else mx.zeros((0, self.vocab_size))
+        if owner is not None and (np.diff(owner) < 0).any():  # asked for in another order than that of the shares
+            joined = joined[mx.array(np.argsort(np.argsort(owner, kind="stable")))]
+        mx.eval(joined)
         return joined
 
     def _logits(self, tokens: np.ndarray, given: dict[str, Any]) -> mx.array:
@@ -161,14 +167,6 @@ class MlxDenoiser:
                 raise UserError(f"positions must lie in 0..{self.seq_len - 1}, not in {low}..{high}")
         if attention is not None and attention.shape not in (tokens.shape, (*tokens.shape, attended)):
             raise UserError(f"attention must be (B, L) or (B, L, L), not {attention.shape} for tokens {tokens.shape}")
-
-
-def _cast(network: nn.Module, dtype: mx.Dtype) -> nn.Module:
-    """A copy whose weights are of another dtype."""
-    network = copy.deepcopy(network)
-    network.set_dtype(dtype)
-    mx.eval(network)
-    return network
 
 
 def build(config: Architecture) -> nn.Module:
@@ -225,14 +223,18 @@ def load_denoiser(
         precision: of the matrices, one of `tzd.engines.inputs.PRECISIONS`.
 
     Raises:
-        UserError: this engine has no such precision.
+        UserError: this engine, or this model, has no such precision.
     """
-    if precision not in ("auto", "32", "bf16"):
+    if precision not in ("auto", "32", "bf16", *BITS):
         raise UserError(f"the mlx engine has no precision={precision}")
+    if network is not None and precision in BITS:
+        raise UserError(f"precision={precision} is for models of the package's own, not for a network that is given")
     network = build(config) if network is None else network
     if not isinstance(network, nn.Module):
         raise UserError(f"the mlx engine computes with an mlx.nn.Module, not with a {type(network).__name__}")
     check_weights(weights, weight_shapes(network), where)
     set_weights(network, weights)
+    if precision in BITS:
+        quantise(network, BITS[precision])
     dtype = mx.bfloat16 if precision == "bf16" else None
     return MlxDenoiser(network, config, context_len=context_len, block_len=block_len, dtype=dtype)

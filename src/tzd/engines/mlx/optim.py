@@ -15,16 +15,48 @@ from tzd.config import ModelSettings, TrainingSettings
 Weights = dict[str, mx.array]
 
 
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+
+
+def orthogonalised(x: mx.array) -> mx.array:
+    """The matrix with all singular values near 1, by Muon's Newton-Schulz iteration (Jordan et al., 2024).
+
+    Each iteration multiplies x by p = a + b·g + c·g², g being x·xᵀ of the smaller side. All of these commute, so that g
+    becomes p·g·p, and x is multiplied once, by the product of all p: for a matrix four times as long as wide, half of
+    the operations.
+
+    Args:
+        x: (m, n).
+    """
+    a, b, c = _NEWTON_SCHULZ
+    tall = x.shape[0] > x.shape[1]
+    x = x / (mx.linalg.norm(x) + 1e-7)
+    gram = x.T @ x if tall else x @ x.T
+    first = a * mx.eye(len(gram), dtype=x.dtype)
+    total = factor = mx.addmm(first + b * gram, gram, gram, alpha=c)
+    for _ in range(_ITERATIONS - 1):
+        gram = factor @ (gram @ factor)
+        factor = mx.addmm(first + b * gram, gram, gram, alpha=c)
+        total = total @ factor
+    return x @ total if tall else total @ x
+
+
 class DecoupledMuon(optim.Muon):
-    """MLX's Muon (Jordan et al., 2024) with decoupled weight decay, which its own adds to the gradient."""
+    """Muon (Jordan et al., 2024) with decoupled weight decay, which MLX's own adds to the gradient."""
 
     def __init__(self, learning_rate: float, weight_decay: float) -> None:
-        super().__init__(learning_rate, momentum=0.95, weight_decay=0.0, nesterov=True, ns_steps=5)
+        super().__init__(learning_rate, momentum=0.95, weight_decay=0.0, nesterov=True)
         self.decay = weight_decay
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
         """One step of one matrix."""
-        return super().apply_single(gradient, parameter * (1 - self.learning_rate * self.decay), state)
+        kept = self.momentum
+        state["v"] = kept * state["v"] + (1 - kept) * gradient
+        direction = orthogonalised((1 - kept) * gradient + kept * state["v"])
+        rate = self.learning_rate.astype(gradient.dtype)
+        longer = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
+        return parameter * (1 - rate * self.decay) - (rate * longer) * direction
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from mlx import nn
 from tzd.config.smdm import SmdmConfig
 from tzd.diffusion.rotary import float32_angles
 from tzd.engines.mlx.cache import Memory
-from tzd.engines.mlx.tiny import attention_mask
+from tzd.engines.mlx.exponential import exp2
+from tzd.engines.mlx.tiny import attention_mask, picked
 
 
 def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
@@ -37,12 +38,11 @@ def attend(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.a
     queries = q.shape[1] // k.shape[1]
     if queries > 1:
         k, v = (mx.repeat(part, queries, axis=1) for part in (k, v))
-    # On a CPU the exponentials take the time, and MLX raises 2 to a power three times as fast as e. Unlike those of
-    # normalised queries and keys, these logits have no bound, so that their maximum is subtracted first.
+    # Unlike those of normalised queries and keys, these logits have no bound: their maximum is subtracted first.
     logits = ((q * (scale / math.log(2))) @ k.swapaxes(-1, -2)).astype(mx.float32)
     if mask is not None:
         logits = mx.where(mask, logits, -1e30)
-    weights = mx.power(2.0, logits - mx.stop_gradient(logits.max(axis=-1, keepdims=True)))
+    weights = exp2(logits - mx.stop_gradient(logits.max(axis=-1, keepdims=True)))
     if mask is not None:
         weights = mx.where(mask, weights, 0.0)
     total = mx.maximum(weights.sum(axis=-1, keepdims=True), 1e-30)  # who attends to nobody gets zeros, as in PyTorch
@@ -54,7 +54,7 @@ def silu(x: mx.array) -> mx.array:
     if mx.default_device() == mx.Device(mx.gpu):
         return nn.silu(x)
     wide = x.astype(mx.float32)
-    return (wide / (1 + mx.power(2.0, mx.maximum(wide, -40.0) * (-1 / math.log(2))))).astype(x.dtype)
+    return (wide / (1 + exp2(mx.maximum(wide, -40.0) * (-1 / math.log(2))))).astype(x.dtype)
 
 
 def norm(config: SmdmConfig) -> nn.Module:
@@ -76,9 +76,18 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
 
     def __call__(
-        self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None, memory: Memory | None = None
+        self,
+        x: mx.array,
+        cos: mx.array,
+        sin: mx.array,
+        mask: mx.array | None,
+        memory: Memory | None = None,
+        rows: mx.array | None = None,
     ) -> mx.array:
-        """(B, L, C) -> (B, L, C); tables broadcast to (B, L, groups, queries + 1, half of what is rotated)."""
+        """(B, L, C) -> the same, or (N, C) at `rows`.
+
+        Tables broadcast to (B, L, groups, queries + 1, half of what is rotated).
+        """
         batch, length, width = x.shape
         qkv = self.attn(x).reshape(batch, length, self.groups, self.queries + 2, -1)
         qk = rotate(qkv[..., :-1, :], cos, sin)
@@ -88,7 +97,7 @@ class Attention(nn.Module):
             k, v = memory.updated(self.layer, k, v)
         k, v = (part.transpose(0, 2, 1, 3) for part in (k, v))
         mixed = attend(q, k, v, mask)
-        return self.proj(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width))
+        return self.proj(picked(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width), rows))
 
 
 class SwiGLU(nn.Module):
@@ -142,14 +151,23 @@ class Block(nn.Module):
         self.mlp = LLaMAMLP(config) if config.mlp_class_name == "LLaMAMLP" else GptNeoxMLP(config)
 
     def __call__(
-        self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None, memory: Memory | None = None
+        self,
+        x: mx.array,
+        cos: mx.array,
+        sin: mx.array,
+        mask: mx.array | None,
+        memory: Memory | None = None,
+        rows: mx.array | None = None,
     ) -> mx.array:
-        """(B, L, C) float32 -> the same; the tables' dtype is that of the matrices."""
-        first = self.norm_1(x).astype(cos.dtype)
-        mixed = x + self.attn(first, cos, sin, mask, memory)
+        """(B, L, C) float32 -> the same, or (N, C) at `rows`; the tables' dtype is that of the matrices."""
+        normed = self.norm_1(x).astype(cos.dtype)
+        before = picked(x, rows)
+        mixed = before + self.attn(normed, cos, sin, mask, memory, rows)
         if self.norm_2 is not None:
-            first = self.norm_2(x if self.parallel else mixed).astype(cos.dtype)
-        return mixed + self.mlp(first)
+            normed = self.norm_2(before if self.parallel else mixed).astype(cos.dtype)
+        else:
+            normed = picked(normed, rows)
+        return mixed + self.mlp(normed)
 
 
 class Transformer(nn.Module):
@@ -194,7 +212,8 @@ class Smdm(nn.Module):
             tokens: (B, L) int, x_t.
             positions: (B, L) int, rotary positions; 0 to L-1 if None.
             attention: (B, L) or (B, L, L) bool, who may be attended to.
-            rows: (N,) int, flattened positions at which the head runs; all if None.
+            rows: (N,) int, flattened positions at which the head runs, and what precedes it after the last attention;
+                all if None.
             key: of random numbers, of which none are drawn: that it is taken says that training may be compiled.
             memory: keys and values of earlier passes. The tokens attend to all of its positions, and `attention` is
                 (B, L, positions).
@@ -202,13 +221,12 @@ class Smdm(nn.Module):
         Returns:
             (B, L, V), or (N, V) if `rows` is given, in the matrices' dtype.
         """
-        dtype = self.lm_head.weight.dtype
+        dtype = self.transformer.wte.weight.dtype  # matrices may be kept in whole numbers
         at = slice(tokens.shape[1]) if positions is None else positions
         cos, sin = (table[at].astype(dtype)[..., None, None, :] for table in (self._cos, self._sin))
         mask = attention_mask(attention)
         x = self.transformer.wte(tokens).astype(mx.float32)
-        for block in self.transformer.h:
-            x = block(x, cos, sin, mask, memory)
-        if rows is not None:
-            x = x.reshape(-1, x.shape[-1])[rows]
-        return self.transformer.ln_f(x).astype(dtype) @ self.lm_head.weight[: self.config.vocab_size].T
+        last = self.config.n_layer - 1
+        for i, block in enumerate(self.transformer.h):
+            x = block(x, cos, sin, mask, memory, rows if i == last else None)
+        return self.lm_head(self.transformer.ln_f(x).astype(dtype))[..., : self.config.vocab_size]

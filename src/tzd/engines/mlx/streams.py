@@ -13,12 +13,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
 
 from tzd.engines.mlx.openblas import places
 
+_PAIRS = 2**19  # of a row's tokens with those that they attend to, as many as a pass holds the weights of at a time
 _WIDTH = "MLX_BFS_MAX_WIDTH"  # of the graph, up to which MLX walks it breadth first
 
 
@@ -47,6 +49,27 @@ def split(rows: int) -> list[tuple[mx.Stream, slice]]:
     shares = min(rows, cores()) if _on_cpu() else 1
     edges = [rows * i // shares for i in range(shares + 1)]
     return [(stream, slice(*edges[i : i + 2])) for i, stream in enumerate(_streams(shares))]
+
+
+def chunks(rows: int, pairs: int) -> list[list[tuple[mx.Stream, slice]]]:
+    """The shares of a batch that is computed without gradients, some of its rows after the others.
+
+    On a CPU the weights of the attention are held in full: many rows at a time take much memory, and are no faster.
+
+    Args:
+        rows: number of rows, at least 1.
+        pairs: of tokens with those that they attend to, in each row.
+
+    Returns:
+        For each chunk, one after another, what `split` gives for its rows.
+    """
+    at_once = max(cores(), _PAIRS // pairs) if _on_cpu() else rows
+    count = -(-rows // at_once)
+    edges = [rows * i // count for i in range(count + 1)]
+    return [
+        [(stream, slice(start + part.start, start + part.stop)) for stream, part in split(stop - start)]
+        for start, stop in pairwise(edges)
+    ]
 
 
 def cores() -> int:

@@ -17,6 +17,7 @@ from mlx import nn
 from tzd.config import TinyConfig
 from tzd.diffusion.rotary import rotary_tables
 from tzd.engines.mlx.cache import Memory
+from tzd.engines.mlx.exponential import exp2
 
 
 def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
@@ -37,13 +38,17 @@ def attend(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.a
     scale = q.shape[-1] ** -0.5
     if mx.default_device() == mx.Device(mx.gpu):
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
-    # On a CPU the exponentials take the time, and MLX raises 2 to a power three times as fast as e. Logits of
-    # normalised queries and keys are at most √width, so that no maximum needs to be subtracted first.
-    weights = mx.power(2.0, ((q * (scale / math.log(2))) @ k.swapaxes(-1, -2)).astype(mx.float32))
+    # Logits of normalised queries and keys are at most √width, so that no maximum needs to be subtracted first.
+    weights = exp2(((q * (scale / math.log(2))) @ k.swapaxes(-1, -2)).astype(mx.float32))
     if mask is not None:
         weights = mx.where(mask, weights, 0.0)
     total = mx.maximum(weights.sum(axis=-1, keepdims=True), 1e-30)  # who attends to nobody gets zeros, as in PyTorch
     return (weights.astype(v.dtype) @ v) / total.astype(v.dtype)
+
+
+def picked(x: mx.array, rows: mx.array | None) -> mx.array:
+    """(B, L, C) at the flattened positions `rows`: (N, C); x itself if None."""
+    return x if rows is None else x.reshape(-1, x.shape[-1])[rows]
 
 
 def dropout(x: mx.array, rate: float, key: mx.array | None) -> mx.array:
@@ -65,9 +70,15 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=False)
 
     def __call__(
-        self, x: mx.array, cos: mx.array, sin: mx.array, mask: mx.array | None, memory: Memory | None = None
+        self,
+        x: mx.array,
+        cos: mx.array,
+        sin: mx.array,
+        mask: mx.array | None,
+        memory: Memory | None = None,
+        rows: mx.array | None = None,
     ) -> mx.array:
-        """(B, L, C) -> (B, L, C); tables broadcast to (B, L, 2, heads, width / 2)."""
+        """(B, L, C) -> the same, or (N, C) at `rows`; tables broadcast to (B, L, 2, heads, width / 2)."""
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.n_head, width // self.n_head)
         qk = mx.fast.rms_norm(rotate(qkv[:, :, :2], cos, sin), None, self.norm_eps)
@@ -76,7 +87,7 @@ class Attention(nn.Module):
             k, v = memory.updated(self.layer, k, v)
         q, k, v = (part.transpose(0, 2, 1, 3) for part in (qk[:, :, 0], k, v))
         mixed = attend(q, k, v, mask)
-        return self.out(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width))
+        return self.out(picked(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width), rows))
 
 
 class Mlp(nn.Module):
@@ -110,11 +121,12 @@ class Block(nn.Module):
         mask: mx.array | None,
         key: mx.array | None,
         memory: Memory | None = None,
+        rows: mx.array | None = None,
     ) -> mx.array:
-        """(B, L, C) float32 -> the same; the tables' dtype is that of the matrices."""
+        """(B, L, C) float32 -> the same, or (N, C) at `rows`; the tables' dtype is that of the matrices."""
         first, second = (None, None) if key is None else mx.random.split(key)
-        mixed = self.attention(mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype), cos, sin, mask, memory)
-        x = x + dropout(mixed, self.dropout, first)
+        mixed = self.attention(mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype), cos, sin, mask, memory, rows)
+        x = picked(x, rows) + dropout(mixed, self.dropout, first)
         mixed = self.mlp(mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype))
         return x + dropout(mixed, self.dropout, second)
 
@@ -173,7 +185,8 @@ class Tiny(nn.Module):
             t: (B,) int, rows of the time embedding.
             positions: (B, L) int, rotary positions; 0 to L-1 if None.
             attention: (B, L) or (B, L, L) bool, who may be attended to.
-            rows: (N,) int, flattened positions at which the head runs; all if None.
+            rows: (N,) int, flattened positions at which the head runs, and what precedes it after the last attention;
+                all if None.
             key: of the dropout; without it there is none.
             memory: keys and values of earlier passes. The tokens attend to all of its positions, and `attention` is
                 (B, L, positions).
@@ -182,17 +195,16 @@ class Tiny(nn.Module):
             (B, L, V), or (N, V) if `rows` is given, in the matrices' dtype.
         """
         keys = [None] * (self.config.n_layer + 1) if key is None else mx.random.split(key, self.config.n_layer + 1)
-        eps, dtype = self.config.norm_eps, self.head.weight.dtype
+        eps, dtype = self.config.norm_eps, self.token_embedding.weight.dtype  # matrices may be kept in whole numbers
         x = self.token_embedding(tokens).astype(mx.float32)
         if self.time_embedding is not None:
             x = x + self.time_embedding(t)[:, None]
         x = mx.fast.rms_norm(dropout(x, self.config.dropout, keys[0]), None, eps)
         cos, sin = self.rotary(tokens.shape[1], positions, dtype)
         mask = attention_mask(attention)
+        last = self.config.n_layer - 1
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, mask, keys[i + 1], memory)
-        if rows is not None:
-            x = x.reshape(-1, x.shape[-1])[rows]
+            x = block(x, cos, sin, mask, keys[i + 1], memory, rows if i == last else None)
         return self.head(mx.fast.rms_norm(x, None, eps).astype(dtype))
 
     def tables(self) -> dict[str, mx.array]:
