@@ -154,10 +154,11 @@ def test_a_trained_model_comes_within_a_fiftieth_of_a_nat_of_a_known_entropy(tmp
 def test_a_compiled_run_learns_what_an_eager_one_does(tmp_path: Path) -> None:
     changes = {"training.optimizer": "adamw", "training.ema_decay": 0.5, "training.gradient_accumulation_steps": 2}
     eager = train(tmp_path / "eager", {**changes, "training.compile": False})
-    compiled = train(tmp_path / "compiled", {**changes, "training.compile": True})
+    compiled, again = (train(tmp_path / name, {**changes, "training.compile": True}) for name in ("compiled", "again"))
     losses = [read_metrics(run.path)["loss"] for run in (eager, compiled)]
     np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
     assert weights(eager).keys() == weights(compiled).keys()
+    assert all(np.array_equal(value, weights(again)[name]) for name, value in weights(compiled).items())
 
 
 # --- the public face ---------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*not resumable.*")  # ours is: it starts at the step
             warnings.filterwarnings("ignore", message=".*returned a view tensor.*")  # nobody writes into logits
+            warnings.filterwarnings("ignore", message=".*not a leaf Tensor.*")  # compiled: what an embedding gave
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
             yield
@@ -188,6 +189,10 @@ def _compile(network: nn.Module, task: Task, trainer: L.Trainer) -> None:
             raise ConfigError("training.compile=true with strategy=fsdp: leave it out, or set training.strategy=ddp")
     elif should_compile(setting, network, task, trainer.strategy.root_device.type):
         if can_compile():
+            for module in network.modules():
+                # compiled on a CPU, threads would add up its gradient in the order in which they come to it
+                if isinstance(module, nn.Embedding):
+                    module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
             network.compile()
         else:
             print("torch.compile finds no working C++ compiler here: training runs without it, slower", file=sys.stderr)
