@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from benches import CELL, MACHINE, SAMPLING, TRAINING
-from tzd.bench import machine, peaks, sampling, startup, training
+from tzd.bench import corpus, machine, peaks, sampling, startup, training
 from tzd.bench.ours_training import TurnsLogger, alphabet, settings
 from tzd.bench.plain_torch import Plain
 from tzd.bench.plain_torch_sampling import write
 from tzd.bench.products import parameters, products, training_flop_per_token
 from tzd.bench.sizes import SIZES, Cell
-from tzd.bench.turns import Worker, WorkerError, in_turns
+from tzd.bench.turns import Worker, WorkerError, in_turns, started
 from tzd.bench.weights import plainly_named, weights, write_model
 from tzd.config import RunConfig, run_config
 from tzd.config.model import model_config
@@ -127,7 +127,7 @@ def test_products_that_are_timed_alone_are_all_products_of_a_pass_whether_cut_or
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Counting:
-        flop = 0.0
+        flop, largest = 0.0, 0
 
         def random(self, shape, dtype):
             return np.zeros(shape, np.float32)
@@ -137,6 +137,7 @@ def test_products_that_are_timed_alone_are_all_products_of_a_pass_whether_cut_or
 
         def multiply(self, a, b):
             self.flop += 2 * a.size * b.shape[-2]
+            self.largest = max(self.largest, a.size)
             return a @ b.swapaxes(-1, -2)
 
         def wait(self, x): ...
@@ -147,6 +148,7 @@ def test_products_that_are_timed_alone_are_all_products_of_a_pass_whether_cut_or
         on = Counting()
         peaks.alone(on, wanted, "float32")()
         assert on.flop == 4 * sum(p.flop for p in wanted)  # one run to warm up, three that count
+        assert on.largest <= held
 
 
 def test_a_precision_is_compared_with_products_of_its_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +156,7 @@ def test_a_precision_is_compared_with_products_of_its_own_type(monkeypatch: pyte
         monkeypatch.setattr(machine, "computes_in_bfloat16", lambda engine, half=half: half)
         found = [machine.dtype_of(precision, "torch") for precision in PRECISIONS]
         assert found == ["bfloat16" if half else "float32", "float32", "bfloat16", "bfloat16", "bfloat16"]
+        assert machine.dtype_of("auto", "mlx") == "float32"  # it samples so on a GPU, too
 
 
 def test_what_takes_long_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,11 +176,31 @@ def test_a_matrix_that_is_laid_out_gives_the_same_products() -> None:
         torch.testing.assert_close(on.multiply(a, way).double(), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_processor_for_which_onednn_has_no_bfloat16_multiplies_it_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    on = peaks.OnTorch("cpu")
+    for dtype in on.dtypes:
+        b = on.random((8, 8), dtype)
+        assert (on.laid_out(b) is b) == (dtype == "bfloat16" or not torch.backends.mkldnn.is_available())
+
+
 def test_the_triad_is_what_its_bytes_are_counted_for(monkeypatch: pytest.MonkeyPatch) -> None:
     on = peaks.OnTorch()
     on.stream = 3000
     monkeypatch.setattr(peaks, "median_seconds", lambda run: run() or 2.0)
     assert peaks.bandwidth(on)() == 3 * 4 * 3000 / 2.0
+
+
+def test_the_memory_that_mlx_is_held_to_on_a_processor_is_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlx.core")
+    on = peaks.OnMlx()
+    if on.dtypes != ("float32",):
+        pytest.skip("MLX computes on a GPU here")
+    asked: list[str | None] = []
+    wide = SimpleNamespace(triad=lambda: None)
+    monkeypatch.setattr(peaks, "OnTorch", lambda device=None: asked.append(device) or wide)
+    on.triad()
+    assert asked == ["cpu"] and on.stream == 2**25
 
 
 def test_ratios_are_taken_turn_by_turn_and_the_peak_is_that_of_the_products_type() -> None:
@@ -221,6 +244,8 @@ def test_the_first_frame_is_the_first_thing_that_can_be_read_on_a_terminal(monke
     assert reads > 1 and b"\x1b[?25l" in written[0] and written[reads - 1].strip()
     with pytest.raises(WorkerError, match="to its first frame' failed: exit code 1"):
         startup._to_first_frame([sys.executable, "-c", "raise SystemExit('no luck')"])
+    with pytest.raises(WorkerError, match="failed: exit code 3"):
+        startup._to_the_end([sys.executable, "-c", "raise SystemExit(3)"])
 
 
 @pytest.mark.parametrize("vocab", [66, 4096, 32000])
@@ -267,10 +292,12 @@ def test_workers_take_turns_and_one_that_fails_says_why(tmp_path: Path, monkeypa
     (tmp_path / "toy.py").write_text(
         "import os, signal, sys, time\n"
         "from tzd.bench.turns import serve\n"
+        "from tzd.errors import UserError\n"
         "print('libraries print, too')\n"
         "def turn():\n"
         "    start = time.monotonic()\n"
-        "    if sys.argv[1] == 'fails': raise ValueError('no luck')\n"
+        "    if sys.argv[1] == 'fails': raise ValueError('no luck\\nadvice')\n"
+        "    if sys.argv[1] == 'refuses': raise UserError('not here')\n"
         "    if sys.argv[1] == 'killed': os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return {'start': start, 'end': time.monotonic()}\n"
         "serve(turn, int(sys.argv[2]), ready=1)\n"
@@ -282,6 +309,8 @@ def test_workers_take_turns_and_one_that_fails_says_why(tmp_path: Path, monkeypa
     assert all(before["end"] <= after["start"] for before, after in pairwise(turns))
     with pytest.raises(WorkerError, match=r"^'c' failed: ValueError: no luck$"):
         in_turns({"c": ["toy", "fails"]}, 1)
+    with pytest.raises(WorkerError, match=r"^'c' failed: not here$"):
+        in_turns({"c": ["toy", "refuses"]}, 1)
     with pytest.raises(WorkerError, match=r"^'d' failed: killed by signal 9, perhaps for its memory$"):
         in_turns({"d": ["toy", "killed"]}, 1)
 
@@ -291,3 +320,65 @@ def test_workers_have_the_variables_that_they_are_given(tmp_path: Path) -> None:
     given = {**os.environ, "TOY": "7", "PYTHONPATH": str(tmp_path)}
     with Worker("toy", ["toy"], given) as worker:
         assert worker.listen() == {"toy": 7}
+
+
+def test_a_worker_that_dies_between_its_turns_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy.py").write_text("from tzd.bench.turns import say\nsay(ready=1)\nraise MemoryError('too small')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with (
+        pytest.raises(WorkerError, match=r"^'toy' failed: MemoryError: too small$"),
+        Worker("toy", ["toy"], None) as toy,
+    ):
+        toy.listen()
+        toy._process.wait()
+        toy.turn()
+
+
+def test_nothing_goes_on_and_nothing_stays_where_one_fails_or_the_command_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "busy.py").write_text(
+        "import os, sys, tempfile, time\n"
+        "from tzd.bench.turns import hear, say\n"
+        "say(pid=os.getpid(), file=tempfile.mkstemp()[1])\n"
+        "hear()\n"
+        "if sys.argv[1] == 'fails': raise ValueError\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    heard: list[dict] = []
+    listen = Worker.listen
+
+    def listening(worker: Worker):
+        if len(heard) == 2 and worker.name == "interrupted":
+            raise KeyboardInterrupt
+        heard.append(dict(listen(worker)))
+        return heard[-1]
+
+    monkeypatch.setattr(Worker, "listen", listening)
+    for name, error in (("fails", WorkerError), ("interrupted", KeyboardInterrupt)):
+        heard.clear()
+        with pytest.raises(error):
+            in_turns({name: ["busy", name], "other": ["busy", "other"]}, 1)
+        assert len(heard) == 2 and not any(Path(said["file"]).parent.exists() for said in heard)
+        for said in heard:
+            with pytest.raises(ProcessLookupError):
+                os.kill(said["pid"], 0)
+
+
+def test_a_corpus_is_built_no_further_when_the_command_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    def starting(command, **options):
+        return started([sys.executable, "-c", "import time; time.sleep(600)"], **options)
+
+    monkeypatch.setattr(corpus, "started", starting)
+    monkeypatch.setattr(corpus, "time", SimpleNamespace(perf_counter=lambda: 0.0, sleep=interrupted))
+    monkeypatch.setattr(corpus, "_family", lambda pid: begun.append(pid) or [])
+    with pytest.raises(KeyboardInterrupt):
+        corpus._watched(["anything"])
+    with pytest.raises(ProcessLookupError):
+        os.kill(begun[0], 0)

@@ -86,6 +86,34 @@ def test_the_full_grid_has_every_cell_and_says_which_would_take_too_long(
     )
 
 
+def test_the_grid_leaves_lists_that_are_given_as_they_are(
+    measured: dict[str, list], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "figures.json"
+    lists = ("--engine", "torch", "--sizes", "0.8M", "--batch", "2", "--vocab", "9")
+    assert run("train", "--grid", *lists, "--json", file) == 0
+    data = json.loads(file.read_text())
+    assert [(row["batch"], row["length"]) for row in data["results"]] == [(2, 256), (2, 1024)]
+    assert data["settings"]["length"] == "256,1024" and data["settings"]["batch"] == "2"
+
+
+def test_no_more_passes_of_the_plain_loop_are_timed_than_it_has(measured: dict[str, list]) -> None:
+    for steps, passes in ((32, "32"), (300, "256")):
+        assert run("sample", "--batch", 1, "--steps", steps, "--minutes", 60) == 0
+        assert measured["commands"][-1][sampling.PLAIN][-1] == passes
+        assert measured["commands"][-1]["tzd, auto"][-1] == str(steps)
+
+
+def test_a_precision_that_an_engine_lacks_is_skipped_and_the_others_are_measured(
+    measured: dict[str, list], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("sample", "--precision", "int8,int4", "--batch", "1") == 0
+    assert list(measured["commands"][-1]) == ["machine", sampling.PLAIN, "tzd, int8"]
+    assert "skipped: 10.7M on torch, V=66, 1 × 256: the torch engine has no precision=int4" in capsys.readouterr().out
+    measured["commands"].clear()
+    assert run("sample", "--precision", "int4", "--batch", "1") == 0 and not measured["commands"]
+
+
 def test_a_cell_that_fails_does_not_stop_the_others_and_ends_in_one_line(
     measured: dict[str, list], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +145,11 @@ def test_a_cell_that_fails_does_not_stop_the_others_and_ends_in_one_line(
         (("train", "--steps", "1"), "--steps must be at least 2, not 1"),
         (("startup", "--rounds", "0"), "--rounds must be at least 1, not 0"),
         (("corpus", "--mebibytes", "0"), "--mebibytes must be at least 1, not 0"),
+        (("train", "--minutes", "nan"), "--minutes must be a number above 0, not nan"),
+        (("sample", "--minutes", "inf"), "--minutes must be a number above 0, not inf"),
+        (("train", "--minutes", "-1"), "--minutes must be a number above 0, not -1"),
+        (("train", "--sizes", ""), "--sizes : unknown ''"),
+        (("startup", "--json", "."), "--json .: it cannot be written there"),
         (("startup", "--json", "nowhere/x.json"), "--json nowhere/x.json: there is no folder nowhere"),
         (("speed",), "invalid choice: 'speed'"),
     ],

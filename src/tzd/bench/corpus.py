@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from tzd.bench.turns import WorkerError
+from tzd.bench.turns import WorkerError, started
 
 KINDS = {"byte": [], "char": [], "bpe": ["--vocab-size", "8192"]}
 LARGEST_BPE = 64  # MiB, which is a minute's work
@@ -48,12 +48,12 @@ def measure(mebibytes: int) -> dict[str, dict[str, float]]:
 
 
 def _watched(command: list[str]) -> tuple[float, int]:
-    """Wall time of a command, and the most that it and its children had in memory at once, in bytes."""
+    """Wall time of a command, and the most bytes that it and its children held at once: 0 where no /proc says."""
     start, peak = time.perf_counter(), 0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while process.poll() is None:
-        peak = max(peak, sum(map(_resident, _family(process.pid))))
-        time.sleep(0.05)
+    with started(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, sum(map(_resident, _family(process.pid))))
+            time.sleep(0.05)
     if process.returncode:
         raise WorkerError(f"tzd corpus build failed: exit code {process.returncode}")
     return time.perf_counter() - start, peak
@@ -83,5 +83,5 @@ def table(result: dict[str, dict[str, float]]) -> Table:
         rows.add_column(name, justify="left" if name == "tokenizer" else "right")
     for kind, figures in result.items():
         text, seconds, peak = figures["text"], figures["seconds"], figures["peak"]
-        rows.add_row(kind, f"{text:.0f}", f"{seconds:.1f}", f"{text / seconds:.1f}", f"{peak:.0f}")
+        rows.add_row(kind, f"{text:.0f}", f"{seconds:.1f}", f"{text / seconds:.1f}", f"{peak:.0f}" if peak else "-")
     return rows

@@ -20,6 +20,7 @@ LARGEST = {"vocab": 32000, "batch": 4096, "length": 16384}
 # its backward pass, and so many per logit; every process holds the libraries; products reach that share of the peak.
 _KEPT, _KEPT_LOGITS, _LIBRARIES, _SHARE, _STARTING = 42, 4, 4e8, 0.4, 20.0
 IN_FLOAT32 = ("plain", "32")  # contenders that never multiply in anything else
+LACKING: dict[str, tuple[str, ...]] = {"torch": ("int4",), "mlx": ()}  # precisions that an engine has on no machine
 
 
 @dataclass(frozen=True)

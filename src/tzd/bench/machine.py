@@ -9,6 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+# variables that decide how fast libraries compute, and on what
+_DECIDING = re.compile(r"(OMP|KMP|GOMP|MKL|DNNL|ONEDNN|OPENBLAS|MLX|CUDA|PYTORCH|TORCH|MALLOC|GLIBC)_")
+
 
 def describe() -> dict[str, Any]:
     """Processor, cores, memory, versions; plain data."""
@@ -19,6 +22,7 @@ def describe() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9,
         "system": platform.system(),
+        "environment": {name: value for name, value in sorted(os.environ.items()) if _DECIDING.match(name)},
         "python": platform.python_version(),
         "tzd": _version("tinyzero-diffusion"),
         "torch": _version("torch"),
@@ -43,12 +47,13 @@ def free_bytes() -> float:
 
 def dtype_of(precision: str, engine: str) -> str:
     """In what a precision multiplies here, or what stands nearest to it: "float32" or "bfloat16"."""
-    exact = precision == "32" or (precision == "auto" and not computes_in_bfloat16(engine))
-    return "float32" if exact else "bfloat16"
+    if precision == "auto":
+        precision = "bf16" if engine == "torch" and computes_in_bfloat16(engine) else "32"  # MLX samples in float32
+    return "float32" if precision == "32" else "bfloat16"
 
 
 def computes_in_bfloat16(engine: str) -> bool:
-    """Whether `precision=auto` multiplies in bfloat16 here."""
+    """Whether `training.precision=auto`, and on PyTorch `precision=auto` of sampling, multiply in bfloat16 here."""
     if engine == "mlx":
         import mlx.core as mx
 
@@ -57,4 +62,13 @@ def computes_in_bfloat16(engine: str) -> bool:
 
     from tzd.engines.torch.inference import bfloat16_is_native
 
-    return bfloat16_is_native(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return bfloat16_is_native(torch.device(torch_device()))
+
+
+def torch_device() -> str:
+    """Where PyTorch computes at its best here, as the engine does: "cuda", "mps" or "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

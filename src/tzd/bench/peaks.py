@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from tzd.bench.machine import dtype_of
+from tzd.bench.machine import dtype_of, torch_device
 from tzd.bench.products import Product, products
 from tzd.bench.sizes import Cell
 from tzd.bench.turns import serve
 
 REPEATS = 5
 _LONG = 2.0  # seconds: what takes longer is timed once
-_HELD = 2**26  # numbers that one product holds at most; larger ones are cut
+_HELD = 2**26  # numbers that a product takes or gives at most; larger ones are cut
 
 
 class Machine(Protocol):
@@ -27,7 +27,7 @@ class Machine(Protocol):
     Attributes:
         dtypes: in which it multiplies.
         square: rows of the matrices that show its peak.
-        stream: numbers of each array that shows its bandwidth, beyond any cache.
+        stream: numbers of each array that shows its bandwidth, several times what caches usually hold.
     """
 
     dtypes: tuple[str, ...]
@@ -41,25 +41,29 @@ class Machine(Protocol):
         """A matrix (n, k) as this library multiplies with it at its best, if it is kept."""
 
     def multiply(self, a: Any, b: Any) -> Any:
-        """(…, m, k) times the transposed of (…, n, k)."""
+        """(…, m, k) times the transposed of (…, n, k), begun by now."""
 
     def triad(self) -> Callable[[], None]:
         """Computes a = b + 3 c over arrays of `stream` float32 numbers."""
 
     def wait(self, x: Any) -> None:
-        """Returns when it is computed."""
+        """Returns when it, and all that was begun before, is computed."""
 
 
 class OnTorch:
-    """Implements `Machine`, on the processor or on CUDA."""
+    """Implements `Machine`, on the processor, on CUDA or on Apple's GPU.
 
-    def __init__(self) -> None:
+    Args:
+        device: one of them; where PyTorch computes here if None.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
         import torch
 
         self._torch = torch
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device or torch_device()
         self.dtypes: tuple[str, ...] = ("float32", "bfloat16")
-        self.square, self.stream = (8192, 2**28) if self.device == "cuda" else (2048, 2**25)
+        self.square, self.stream = {"cuda": (8192, 2**28), "mps": (8192, 2**26), "cpu": (2048, 2**25)}[self.device]
 
     def random(self, shape: tuple[int, ...], dtype: str) -> Any:
         """See `Machine`."""
@@ -69,7 +73,10 @@ class OnTorch:
         """See `Machine`: by oneDNN, whose float32 kernels may be twice as fast as those of `@`."""
         if self.device != "cpu" or not self._torch.backends.mkldnn.is_available():
             return b
-        return self._torch.ops.mkldnn._reorder_linear_weight(b, None)
+        onednn = self._torch.ops.mkldnn
+        if b.dtype == self._torch.bfloat16 and not onednn._is_mkldnn_bf16_supported():
+            return b
+        return onednn._reorder_linear_weight(b, None)
 
     def multiply(self, a: Any, b: Any) -> Any:
         """See `Machine`."""
@@ -84,8 +91,8 @@ class OnTorch:
 
     def wait(self, x: Any) -> None:
         """See `Machine`."""
-        if self.device == "cuda":
-            self._torch.cuda.synchronize()
+        if self.device != "cpu":
+            getattr(self._torch, self.device).synchronize()
 
 
 class OnMlx:
@@ -112,14 +119,17 @@ class OnMlx:
 
     def multiply(self, a: Any, b: Any) -> Any:
         """See `Machine`."""
-        return a @ b.swapaxes(-1, -2)
+        x = a @ b.swapaxes(-1, -2)
+        (self._mx.async_eval if self._on_gpu else self._mx.eval)(x)
+        return x
 
     def triad(self) -> Callable[[], None]:
         """See `Machine`; a processor's memory is read by PyTorch, on all cores."""
         if not self._on_gpu:
-            return OnTorch().triad()
+            return OnTorch("cpu").triad()
         b, c = (self._mx.ones(self.stream) for _ in range(2))
-        return lambda: self.wait(b + 3 * c)
+        add = self._mx.compile(lambda b, c: b + 3 * c)  # in one pass over memory
+        return lambda: self.wait(add(b, c))
 
     def wait(self, x: Any) -> None:
         """See `Machine`."""
@@ -164,7 +174,8 @@ def alone(on: Machine, wanted: list[Product], dtype: str) -> Callable[[], float]
     """Measures the seconds of products alone; each layer has matrices of its own, as a network has."""
     pairs = []
     for p in wanted:
-        rows = max(1, min(p.m, _HELD // p.n)) if p.weight else max(1, min(p.batch, _HELD // (p.m * p.n)))
+        wider = max(p.k, p.n)
+        rows = max(1, min(p.m, _HELD // wider) if p.weight else min(p.batch, _HELD // (p.m * wider)))
         whole, rest = divmod(p.m if p.weight else p.batch, rows)
         left = (rows, p.k) if p.weight else (rows, p.m, p.k)
         right = (p.n, p.k) if p.weight else (rows, p.n, p.k)
@@ -176,9 +187,10 @@ def alone(on: Machine, wanted: list[Product], dtype: str) -> Callable[[], float]
     def run() -> None:
         for a, b, whole, last, shared in pairs:
             for _ in range(whole):
-                on.wait(on.multiply(a, b))
+                x = on.multiply(a, b)
             if last is not None:
-                on.wait(on.multiply(a[:last], b if shared else b[:last]))
+                x = on.multiply(a[:last], b if shared else b[:last])
+        on.wait(x)
 
     return lambda: median_seconds(run, 3)
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tzd.bench.machine import torch_device
 from tzd.bench.sizes import Cell
 from tzd.bench.turns import serve
 
@@ -103,7 +104,7 @@ class Plain(nn.Module):
 
 def main(cell: Cell, steps: int, rounds: int) -> None:
     """Takes turns, of so many optimizer steps each."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device()
     B, L, V = cell.batch, cell.length, cell.vocab
     text = torch.randint(V, (200_000,))
     model = Plain(cell.model).to(device)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tzd.bench.machine import torch_device
 from tzd.bench.plain_torch import Plain
 from tzd.bench.sizes import PLAIN_STEPS, Cell
 from tzd.bench.turns import serve
@@ -18,7 +19,7 @@ from tzd.bench.weights import plainly_named, weights
 @torch.no_grad()
 def write(model: Callable[[Tensor], Tensor], shape: tuple[int, int], mask_id: int, passes: int) -> Tensor:
     """Tokens (B, L) after the first passes of the reverse process, t from 1 to 0 in `PLAIN_STEPS` equal steps."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device()
     tokens = torch.full(shape, mask_id, device=device)
     for step in range(passes):
         t, s = 1 - step / PLAIN_STEPS, 1 - (step + 1) / PLAIN_STEPS
@@ -36,7 +37,7 @@ def main(cell: Cell, passes: int, rounds: int) -> None:
     model = Plain(architecture)
     named = plainly_named(architecture, weights(architecture))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in named.items()})
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(torch_device())
 
     def turn() -> dict[str, float]:
         start = time.perf_counter()

@@ -40,7 +40,7 @@ def measure(cell: Cell, precisions: Sequence[str], rounds: int, steps: int) -> d
         checkpoint = str(write_model(Path(folder, "model"), cell.model))
         contenders = {
             MACHINE: ["tzd.bench.peaks", cell.argument, ",".join(own)],
-            PLAIN: [f"tzd.bench.plain_{cell.engine}_sampling", cell.argument, str(steps)],
+            PLAIN: [f"tzd.bench.plain_{cell.engine}_sampling", cell.argument, str(min(steps, PLAIN_STEPS))],
             **{
                 f"tzd, {precision}": ["tzd.bench.ours_sampling", cell.argument, checkpoint, precision, str(steps)]
                 for precision in precisions

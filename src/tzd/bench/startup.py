@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from typing import Any
 from rich.table import Table
 
 from tzd.bench.sizes import Cell
-from tzd.bench.turns import WorkerError, progress
+from tzd.bench.turns import WorkerError, progress, started
 from tzd.bench.weights import write_model
 
 TORCH, SAMPLE = "python, import torch", "tzd sample, to its first frame"
@@ -68,21 +68,26 @@ def summary(seconds: dict[str, list[float]]) -> dict[str, Any]:
 
 def _to_the_end(command: list[str]) -> float:
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    run = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    if run.returncode:
+        raise WorkerError(f"'{shlex.join(command)}' failed: exit code {run.returncode}")
+    return seconds
 
 
 def _to_first_frame(command: list[str]) -> float:
     """Seconds until a command has drawn something on a terminal of its own, whose end is then awaited."""
-    outer, inner = pty.openpty()
+    outer, inner = os.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
     start, shown = time.perf_counter(), None
-    with subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner, env=environment) as process:
-        os.close(inner)
-        while written := _read(outer):
-            if shown is None and _CONTROL.sub(b"", written):
-                shown = time.perf_counter() - start
-    os.close(outer)
+    try:
+        with started(command, stdin=inner, stdout=inner, stderr=inner, env=environment) as process:
+            os.close(inner)
+            while written := _read(outer):
+                if shown is None and _CONTROL.sub(b"", written):
+                    shown = time.perf_counter() - start
+    finally:
+        os.close(outer)
     if process.returncode or shown is None:
         raise WorkerError(f"'{SAMPLE}' failed: exit code {process.returncode}")
     return shown

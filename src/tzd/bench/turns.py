@@ -7,15 +7,16 @@ says a JSON object per line on standard output, and goes on when it hears a line
 from __future__ import annotations
 
 import json
+import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tzd.errors import TzdError
 
@@ -47,6 +48,8 @@ def peak_memory() -> float:
     status = Path("/proc/self/status")  # `getrusage` counts what the process held that started this one
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
         return int(found[1]) / 2**10
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
@@ -60,8 +63,24 @@ def serve(turn: Callable[[], Numbers], rounds: int, **ready: float) -> None:
     say(peak_mib=peak_memory())
 
 
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process that is awaited at the end of a `with` block, and killed where that raises: nothing goes on by itself.
+
+    Args:
+        command: its arguments.
+        options: of `subprocess.Popen`.
+    """
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
 class Worker:
-    """The measuring side of a worker; it ends with its `with` block.
+    """The measuring side of a worker; it ends with its `with` block, at once where that raises.
 
     Args:
         name: what is measured.
@@ -81,8 +100,10 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        with self._process:  # closes its input, upon which it leaves
+    def __exit__(self, error: type[BaseException] | None, *more: object) -> None:
+        if error is not None:  # a turn may be one of minutes
+            self._process.kill()
+        with suppress(BrokenPipeError), self._process:  # closes its input, upon which it leaves
             self._log.close()
 
     def listen(self) -> Numbers:
@@ -97,11 +118,9 @@ class Worker:
                 numbers: Numbers = json.loads(line)
                 return numbers
         self._log.seek(0)
-        written = self._log.read().decode(errors="replace").strip().splitlines()
+        written = self._log.read().decode(errors="replace")
         code = self._process.wait()
-        why = (
-            f"killed by signal {-code}, perhaps for its memory" if code < 0 else written[-1] if written else "silently"
-        )
+        why = f"killed by signal {-code}, perhaps for its memory" if code < 0 else _last_error(written)
         raise WorkerError(f"'{self.name}' failed: {why}")
 
     def turn(self) -> Numbers:
@@ -112,10 +131,19 @@ class Worker:
         return self.listen()
 
 
+def _last_error(written: str) -> str:
+    """What an error said last; libraries add advice below it."""
+    errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", written, re.MULTILINE)
+    lines = errors or written.strip().splitlines() or ["silently"]
+    return re.sub(r"^tzd\.errors\.\w+: ", "", lines[-1])
+
+
 def in_turns(
     commands: Mapping[str, Sequence[str]], rounds: int, environment: Mapping[str, str] | None = None
 ) -> dict[str, list[Numbers]]:
     """Starts workers one after another, then gives each its turn in every round.
+
+    What they put into temporary folders is removed at the end, whatever has become of them.
 
     Args:
         commands: a name for each worker, and its arguments of `python -m`.
@@ -131,10 +159,12 @@ def in_turns(
     said: dict[str, list[Numbers]] = {}
     try:
         with ExitStack() as stack:
+            folder = tempfile.TemporaryDirectory(prefix="tzd-bench-", ignore_cleanup_errors=True)
+            variables = {**(os.environ if environment is None else environment), "TMPDIR": stack.enter_context(folder)}
             workers = []
             for name, arguments in commands.items():
                 progress(f"{name}: warming up")
-                workers.append(stack.enter_context(Worker(name, [*arguments, str(rounds)], environment)))
+                workers.append(stack.enter_context(Worker(name, [*arguments, str(rounds)], variables)))
                 said[name] = [workers[-1].listen()]
             for number in range(1, rounds + 2):
                 for worker in workers:

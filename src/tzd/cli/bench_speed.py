@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
     from tzd.bench.grid import Limits
     from tzd.bench.sizes import Cell
 
+# The lists whose combinations are the cells: what they are of, and what is taken unless more is asked for.
+_LISTS = {
+    "sizes": ("of 0.8M, 10.7M, 71M, smdm-113M", "10.7M"),
+    "vocab": ("numbers of tokens", "66"),
+    "batch": ("rows", "16"),
+    "length": ("tokens of a row", "256"),
+    "engine": ("of torch, mlx", "torch"),
+}
+_SAMPLING = {"batch": "1,16"}  # where it differs
+
 
 def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommands and their flags."""
@@ -25,10 +37,13 @@ def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
     sample = actions.add_parser(
         "sample", help="sampling: a pass, characters a second, beside a plain loop and the peak"
     )
-    for parser, batch in ((train, "16"), (sample, "1,16")):
-        _add_lists(parser, sizes="10.7M", vocab="66", batch=batch, length="256", engine="torch")
-        parser.add_argument("--grid", action="store_true", help="all sizes, vocabularies 66, 4096 and 32000, batches"
-                            " 1, 16 and 64, lengths 256 and 1024, on every engine that is installed")  # fmt: skip
+    for parser, other in ((train, {}), (sample, _SAMPLING)):
+        for name, (text, usual) in _LISTS.items():
+            help_ = f"{text} (default {other.get(name, usual)})"
+            parser.add_argument(f"--{name}", metavar="X,X", help=help_)
+        parser.add_argument("--grid", action="store_true", help="of what is not given, take more: all sizes,"
+                            " vocabularies 66, 4096 and 32000, batches 1, 16 and 64, lengths 256 and 1024, every engine"
+                            " that is installed")  # fmt: skip
         parser.add_argument("--minutes", type=float, default=5.0, metavar="X", help="skip a cell that would take longer"
                             " (default 5)")  # fmt: skip
     train.add_argument("--steps", type=int, default=4, metavar="N", help="optimizer steps of a turn (default 4)")
@@ -45,23 +60,11 @@ def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
 
 
-def _add_lists(parser: argparse.ArgumentParser, **defaults: str) -> None:
-    """The lists whose combinations are the cells."""
-    texts = {
-        "sizes": "of 0.8M, 10.7M, 71M, smdm-113M",
-        "vocab": "numbers of tokens",
-        "batch": "rows",
-        "length": "tokens of a row",
-        "engine": "of torch, mlx",
-    }
-    for name, text in texts.items():
-        help_ = f"{text} (default {defaults[name]})"
-        parser.add_argument(f"--{name}", default=defaults[name], metavar="X,X", help=help_)
-
-
 def run(args: argparse.Namespace) -> int:
     """Measures, prints a table for each cell, says what it skips."""
     _check(args)
+    if args.action in ("train", "sample"):
+        _complete(args)
     report = Report(args)
     if args.action in ("train", "sample"):
         _measure_cells(args, report)
@@ -77,12 +80,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if os.name == "nt":
+        raise UserError(f"tzd bench {args.action} measures on Linux and macOS only")
     least = {"rounds": 1, "mebibytes": 1, "steps": 2 if args.action == "train" else 1}
     for name, low in least.items():
         if getattr(args, name, low) < low:
             raise UserError(f"--{name} must be at least {low}, not {getattr(args, name)}")
-    if args.json is not None and not args.json.parent.is_dir():
-        raise UserError(f"--json {args.json}: there is no folder {args.json.parent}")
+    if not 0 < getattr(args, "minutes", 1) < math.inf:
+        raise UserError(f"--minutes must be a number above 0, not {args.minutes:g}")
+    if args.json is not None:
+        folder = args.json.parent
+        if not folder.is_dir():
+            raise UserError(f"--json {args.json}: there is no folder {folder}")
+        if args.json.is_dir() or not os.access(folder, os.W_OK):
+            raise UserError(f"--json {args.json}: it cannot be written there")
 
 
 class Report:
@@ -121,7 +132,6 @@ class Report:
 
 def _measure_cells(args: argparse.Namespace, report: Report) -> None:
     from tzd.bench import grid, sampling, training
-    from tzd.bench.peaks import REPEATS as PASSES
     from tzd.bench.turns import WorkerError
     from tzd.engines.inputs import PRECISIONS
 
@@ -129,16 +139,16 @@ def _measure_cells(args: argparse.Namespace, report: Report) -> None:
     precisions = grid.names(args.precision, "--precision", PRECISIONS) if args.action == "sample" else []
     limits: dict[str, Limits] = {}
     for cell in cells:
+        lacking = grid.LACKING[cell.engine]
+        for precision in lacking:
+            if precision in precisions:
+                report.leave_out(cell, f"the {cell.engine} engine has no precision={precision}")
+        chosen = [precision for precision in precisions if precision not in lacking]
+        if precisions and not chosen:
+            continue
         if cell.engine not in limits:
             limits[cell.engine] = _limits(cell, args.minutes)
-        if args.action == "train":
-            works = dict.fromkeys(["plain", *training.OPTIMIZERS], grid.training_work(cell, args.steps))
-            needed = grid.training_bytes(cell, len(works))
-        else:
-            one = replace(cell, batch=1)
-            works = {"plain": grid.sampling_work(one, args.steps)}
-            works |= dict.fromkeys(precisions, grid.sampling_work(cell, args.steps + PASSES))
-            needed = grid.sampling_bytes(cell, len(works))
+        works, needed = _expected(cell, args.steps, chosen)
         if why := grid.why_not(needed, works, args.rounds, limits[cell.engine]):
             report.leave_out(cell, why)
             continue
@@ -146,11 +156,36 @@ def _measure_cells(args: argparse.Namespace, report: Report) -> None:
             if args.action == "train":
                 report.add(training.measure(cell, args.rounds, args.steps), training.table)
             else:
-                report.add(sampling.measure(cell, precisions, args.rounds, args.steps), sampling.table)
+                report.add(sampling.measure(cell, chosen, args.rounds, args.steps), sampling.table)
         except WorkerError as error:
             report.leave_out(cell, str(error), "failed")
     if failed := report.data["failed"]:
         raise TzdError(f"{len(failed)} of {len(cells)} cells failed, the first because {failed[0]['why']}")
+
+
+def _expected(cell: Cell, steps: int, precisions: list[str]) -> tuple[dict[str, float], float]:
+    """Operations of a turn of each contender, and the bytes of all; without precisions they train."""
+    from tzd.bench import grid, training
+    from tzd.bench.peaks import REPEATS as PASSES
+    from tzd.bench.sizes import PLAIN_STEPS
+
+    if not precisions:
+        works = dict.fromkeys(["plain", *training.OPTIMIZERS], grid.training_work(cell, steps))
+        return works, grid.training_bytes(cell, len(works))
+    works = {"plain": grid.sampling_work(replace(cell, batch=1), min(steps, PLAIN_STEPS))}
+    works |= dict.fromkeys(precisions, grid.sampling_work(cell, steps + PASSES))
+    return works, grid.sampling_bytes(cell, len(works))
+
+
+def _complete(args: argparse.Namespace) -> None:
+    """Sets the lists that are not given."""
+    from tzd.bench import grid
+
+    usual = {name: usual for name, (_, usual) in _LISTS.items()} | (_SAMPLING if args.action == "sample" else {})
+    full = {**grid.GRID, "engine": grid.installed()}
+    for name in _LISTS:
+        if getattr(args, name) is None:
+            setattr(args, name, ",".join(map(str, full[name])) if args.grid else usual[name])
 
 
 def _cells(args: argparse.Namespace) -> list[Cell]:
@@ -158,9 +193,6 @@ def _cells(args: argparse.Namespace) -> list[Cell]:
     from tzd.bench.sizes import SIZES
     from tzd.engines import ENGINES
 
-    if args.grid:
-        full = grid.GRID
-        return grid.cells(grid.installed(), full["sizes"], full["vocab"], full["batch"], full["length"])
     return grid.cells(
         grid.names(args.engine, "--engine", ENGINES),
         grid.names(args.sizes, "--sizes", list(SIZES)),
