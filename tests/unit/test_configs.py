@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import os
 import pickle
+import re
 import sys
 import time
 import typing
@@ -198,6 +199,44 @@ def test_every_primary_configuration_has_its_model_type(name: str, model_type: s
     assert compose(config_name=name, folders=()).model.model_type == model_type
     changed = compose(["model.n_layer=2", "experiment=demo"], config_name=name, folders=()).model
     assert changed.n_layer == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "config_name", "model", "epochs"),
+    [
+        ([], "config", "diffusion", 10),
+        (["model=tiny"], "config", "tiny", 10),
+        (["data=shakespeare"], "config", "small", 23.25),
+        (["experiment=shakespeare"], "config", "small", 23.25),
+        (["data=shakespeare", "model=tiny"], "config", "tiny", 23.25),
+        (["model=diffusion", "training=default", "data=shakespeare"], "config", "diffusion", 10),
+        (["training.epochs=3", "model.n_layer=2", "data=shakespeare"], "config", "small", 3),
+        (["experiment=tzd"], "config", "diffusion", 10),
+        (["experiment=tzd", "data=shakespeare"], "config", "diffusion", 23.25),
+        (["data=shakespeare"], "smdm", "smdm", 23.25),
+        (["data=shakespeare"], "litgpt", "litgpt", 23.25),
+    ],
+)
+def test_data_shakespeare_chooses_model_and_training_where_nobody_else_does(
+    settings: list[str], config_name: str, model: str, epochs: float
+):
+    config = compose(settings, config_name=config_name, folders=())
+    assert (config.data.name, config.model.name, config.training.epochs) == ("shakespeare", model, epochs)
+
+
+def test_a_training_preset_of_ones_own_counts_for_more_than_that_of_the_data(tmp_path: Path):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "mine.yaml").write_text("defaults: [base, _self_]\nepochs: 2\n")
+    assert compose(["data=shakespeare", "training=mine"], folders=(tmp_path,)).training.epochs == 2
+
+
+def test_what_the_page_says_that_commands_train_is_what_they_train():
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `python train\.py ?(.*)` \| `(\w+)` \| ([\d.]+) \|$", page, flags=re.MULTILINE)
+    assert len(told) == 5
+    for settings, model, epochs in told:
+        config = compose(settings.split(), folders=())
+        assert (config.model.name, config.training.epochs) == (model, float(epochs))
 
 
 @pytest.mark.parametrize("preset", ["diffusion", "tiny_cpu", "smdm", "Diff_LLaMA_6M", "litgpt"])
