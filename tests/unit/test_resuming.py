@@ -280,6 +280,7 @@ def test_weights_spoilt_by_a_gradient_are_not_saved_over_good_ones(
         ({"training.precision": "16-mixed"}, "^training.precision=16-mixed is for CUDA, not for cpu: use bf16-mixed"),
         ({"training.strategy": "dpp"}, "training.*strategy.*dpp"),
         ({"training.accelerator": "abacus"}, "training.accelerator.*abacus"),
+        ({"training.accelerator": "abacus", "training.precision": "auto"}, "training.accelerator.*abacus"),
         ({"training.devices": "many"}, "training.*devices"),
         ({"training.devices": 0}, "training.*devices"),
         ({"logger.kind": "cvs"}, "unknown logger.kind 'cvs' .did you mean 'csv'"),

@@ -26,7 +26,8 @@ _LAST_WORDS = 5.0  # seconds in which a process that has failed may say why
 
 def auto_precision(device_type: str) -> str:
     """bf16-mixed where the processor multiplies bfloat16 matrices in hardware, else 32-true."""
-    return "bf16-mixed" if bfloat16_is_native(torch.device(device_type)) else "32-true"
+    known = device_type in ("cpu", "cuda")  # PyTorch may not have heard of a device that Lightning is asked for
+    return "bf16-mixed" if known and bfloat16_is_native(torch.device(device_type)) else "32-true"
 
 
 def make_trainer(settings: TrainingSettings) -> L.Trainer:
