@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +164,32 @@ def test_a_compiled_run_learns_what_an_eager_one_does(tmp_path: Path) -> None:
     assert all(np.array_equal(value, weights(again)[name]) for name, value in weights(compiled).items())
 
 
+def test_embeddings_are_left_out_of_what_is_compiled_and_the_module_is_as_it_was_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        graphs.append(graph.code)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    size = make_task(config_in(tmp_path)).tokenizer.vocab_size
+    own = Own(size)
+    before = set(vars(own.embed))
+    train(tmp_path, {"training.compile": True}, denoiser=own)
+    compiled = "".join(graphs)
+    assert "linear" in compiled and "embedding" not in compiled
+    assert set(vars(own.embed)) == before
+    tokens, count = torch.zeros(1, 24, dtype=torch.long), len(graphs)
+    for other in (copy.deepcopy(own), pickle.loads(pickle.dumps(own))):
+        assert torch.equal(other(tokens), own(tokens))
+        nn.init.zeros_(other.embed.weight)  # which is the head's, too
+        assert not other(tokens).any() and own(tokens).any()
+    own.eval()(torch.zeros(3, 7, dtype=torch.long))
+    assert len(graphs) == count
+
+
 # --- the public face ---------------------------------------------------------------------------------------------
 
 
@@ -261,3 +290,13 @@ def test_samples_are_drawn_as_the_group_sampler_says(tmp_path: Path) -> None:
     assert [rule.temperature for rule in validation_samplers(config)] == [0.0]
     config = config_in(tmp_path, {"model.val_temperatures": [0.5, 1.0]})
     assert [rule.temperature for rule in validation_samplers(config)] == [0.5, 1.0]
+
+
+def test_a_network_that_was_loaded_for_sampling_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tzd.engines.torch.denoiser.best_device", lambda: torch.device("cpu"))
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("PyTorch is built without oneDNN here: nothing is laid out anew")
+    run = train(tmp_path, {"training.max_steps": 1})
+    network = tzd.load(run.path, engine="torch").denoiser.network
+    with pytest.raises(UserError, match="was loaded for sampling, which cannot be trained: begin with its checkpoint"):
+        tzd.train(config_in(tmp_path), denoiser=network)

@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import lightning as L
@@ -22,6 +22,7 @@ from tzd.engines.torch.data import NoisedData
 from tzd.engines.torch.denoiser import NETWORKS, build, set_weights, weight_shapes
 from tzd.engines.torch.heap import kept_memory
 from tzd.engines.torch.module import DiffusionModule
+from tzd.engines.torch.packed import Packed, Quantised
 from tzd.engines.torch.sharded import ShardedStrategy
 from tzd.engines.torch.trainer import ending_together, make_trainer
 from tzd.errors import ConfigError, InterruptedRunError, UserError
@@ -63,6 +64,28 @@ def can_compile() -> bool:
 
 
 @contextmanager
+def compiled(network: nn.Module) -> Iterator[None]:
+    """A network compiled while it is trained; afterwards it is as it came, to be copied, saved or called.
+
+    Its `nn.Embedding`s are called as they are: compiled, several threads add up an embedding's gradient in the order in
+    which they come to it, and no two runs are alike.
+    """
+    before = network._compiled_call_impl
+    kept = [(module, vars(module).get("forward")) for module in network.modules() if isinstance(module, nn.Embedding)]
+    for module, _ in kept:
+        module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+    network.compile()
+    try:
+        yield
+    finally:
+        network._compiled_call_impl = before  # PyTorch has no other way back
+        for module, own in kept:
+            del module.forward
+            if own is not None:
+                vars(module)["forward"] = own
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Lightning without its banners, and without its advice on data loaders that do next to nothing."""
     loggers = [
@@ -75,7 +98,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*not resumable.*")  # ours is: it starts at the step
-            warnings.filterwarnings("ignore", message=".*returned a view tensor.*")  # nobody writes into logits
+            warnings.filterwarnings("ignore", message=".*returned a view tensor.*")  # nobody rewrites logits' history
             warnings.filterwarnings("ignore", message=".*not a leaf Tensor.*")  # compiled: what an embedding gave
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
@@ -138,6 +161,11 @@ def _network(task: Task, network: nn.Module | None, initial: Checkpoint | None) 
     own, network = network is not None, build(task.model) if network is None else network
     if not isinstance(network, nn.Module):
         raise UserError(f"engine=torch trains a torch.nn.Module, not a {type(network).__name__} (denoiser=)")
+    if any(isinstance(layer, (Packed, Quantised)) for layer in network.modules()):
+        raise UserError(
+            "denoiser= is a network that was loaded for sampling, which cannot be trained:"
+            " begin with its checkpoint instead (training.init_from)"
+        )
     weights = first_weights(task, initial, weight_shapes(network), own=own)
     if weights is not None:
         set_weights(network, weights)
@@ -162,7 +190,7 @@ def _fit(
     checkpoint, resume_step = (Path("the first process's") if resumed else None), None
     if run is not None:
         checkpoint, resume_step = checkpoint_to_resume(task, run)
-    _compile(module.network, task, trainer)
+    compiling = _compiles(module.network, task, trainer)
     if not resumed:
         # Lightning counts steps here; it has no other place to say that a run does not begin with the first
         progress = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
@@ -172,7 +200,11 @@ def _fit(
     callback = CourseCallback(task, trainee, run, loggers, resumed=resumed)
     trainer.callbacks = [*trainer.callbacks, callback]
     try:
-        with ending_together(trainer), kept_memory(trainer.strategy.root_device.type):
+        with (
+            ending_together(trainer),
+            compiled(module.network) if compiling else nullcontext(),
+            kept_memory(trainer.strategy.root_device.type),
+        ):
             trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
         callback.course.test(leave=callback.signals.received is not None)
     finally:
@@ -181,18 +213,16 @@ def _fit(
     return callback.course, callback.signals.received
 
 
-def _compile(network: nn.Module, task: Task, trainer: L.Trainer) -> None:
-    """Has the network compiled where that pays."""
+def _compiles(network: nn.Module, task: Task, trainer: L.Trainer) -> bool:
+    """Whether the network is to be compiled and can be."""
     setting = task.config.training.compile
     if isinstance(trainer.strategy, ShardedStrategy):
         if setting is True:
             raise ConfigError("training.compile=true with strategy=fsdp: leave it out, or set training.strategy=ddp")
-    elif should_compile(setting, network, task, trainer.strategy.root_device.type):
-        if can_compile():
-            for module in network.modules():
-                # compiled on a CPU, threads would add up its gradient in the order in which they come to it
-                if isinstance(module, nn.Embedding):
-                    module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
-            network.compile()
-        else:
-            print("torch.compile finds no working C++ compiler here: training runs without it, slower", file=sys.stderr)
+        return False
+    if not should_compile(setting, network, task, trainer.strategy.root_device.type):
+        return False
+    if can_compile():
+        return True
+    print("torch.compile finds no working C++ compiler here: training runs without it, slower", file=sys.stderr)
+    return False
