@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +184,22 @@ def test_start_up_and_corpora_are_shown_and_kept(
     assert result["beyond_torch"] == 1.5 and result["seconds"]["tzd --help"] == 0.2
     out = " ".join(capsys.readouterr().out.split())
     assert "tzd sample imports 700 modules, of the heavy ones torch" in out and "beyond import torch" in out
+
+
+def test_a_command_that_is_told_to_end_ends_as_ctrl_c_would_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned = []
+
+    def measure(mebibytes: int) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleaned.append(True)
+
+    monkeypatch.setattr(corpus, "measure", measure)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        run("corpus")
+    assert ended.value.code == 143 and cleaned and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_the_benchmark_was_started_with_is_preloaded_else_the_openblas_of_the_machine(
