@@ -38,7 +38,7 @@ import torch
 import yaml
 
 from litgpt import GPT, Config
-from tzd.engines.torch.denoiser import TorchDenoiser, set_weights
+from tzd.engines.torch.denoiser import TorchDenoiser, load_denoiser, set_weights
 from tzd.engines.torch.litgpt import Litgpt, library_config, shapes
 
 CONFIG = LitgptConfig(vocab_size=11, n_layer=2, n_head=2, n_embd=16, block_size=12)
@@ -205,6 +205,30 @@ def test_every_sampler_keeps_its_promises(name: str) -> None:
     tokens[:, 5:] = GEMMA.mask_id
     rules = sampler(name, **({"steps": 5} if "steps" in settings_of(name) else {}))
     assert_promises_kept(list(stream(on(GEMMA), tokens, sampler=rules, seed=3)), tokens, GEMMA.mask_id, rules)
+
+
+@pytest.mark.parametrize(
+    "precision, share",
+    [
+        ("32", 1e-5),
+        ("bf16", 0.03),
+        pytest.param(
+            "int8", 0.1, marks=pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX512-VNNI")
+        ),
+    ],
+)
+@CONFIGS
+def test_a_network_made_ready_for_sampling_computes_the_same_within_its_precision(
+    config: LitgptConfig, precision: str, share: float
+) -> None:
+    weights = {name: value.numpy() for name, value in stirred(config).state_dict().items()}
+    ready = load_denoiser(config, weights, context_len=0, where=Path("here"), precision=precision)
+    one = canvas(config, 1)[:, :1]  # of which some experts see nothing
+    for tokens in (canvas(config), one):
+        exact, found = logits_of(on(config), tokens), logits_of(ready, tokens)
+        assert found.shape == exact.shape
+        apart = np.linalg.norm(found - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
+        assert np.median(apart) < share  # rounding sends single tokens to other experts
 
 
 # --- settings -----------------------------------------------------------------------------------------------------

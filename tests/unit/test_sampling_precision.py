@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,18 +21,32 @@ from tzd.engines.torch.inference import bfloat16_is_native
 from tzd.engines.torch.packed import Packed, Quantised
 from tzd.errors import UserError
 
+ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch is built without oneDNN here")
 VNNI = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor does not multiply 8-bit integers")
 WITHIN = [("32", 1e-5), ("bf16", 0.02), pytest.param("int8", 0.06, marks=VNNI)]
+SMDM = SmdmConfig(vocab_size=11, padding_multiple=8, n_layer=2, n_head=4, n_embd=32, block_size=12)
 MANY = 200  # rows of 12 tokens: several parts
 
 
-def ready(precision: str, config: TinyConfig = CONFIG) -> TorchDenoiser:
-    return load_denoiser(config, weights_of(stirred(config)), context_len=0, where=Path("here"), precision=precision)
+@pytest.fixture(autouse=True)
+def on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tzd.engines.torch.denoiser.best_device", lambda: torch.device("cpu"))
+
+
+def network_of(config: TinyConfig | SmdmConfig) -> nn.Module:
+    torch.manual_seed(0)
+    return stirred(config) if isinstance(config, TinyConfig) else build(config)
+
+
+def ready(precision: str, config: TinyConfig | SmdmConfig = CONFIG) -> TorchDenoiser:
+    weights = weights_of(network_of(config))
+    return load_denoiser(config, weights, context_len=0, where=Path("here"), precision=precision)
 
 
 # --- linear layers ------------------------------------------------------------------------------------------------
 
 
+@ONEDNN
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(7, 24), (2, 5, 24), (0, 24)])
 def test_a_packed_layer_computes_what_it_was_made_of(shape: tuple[int, ...], bias: bool) -> None:
@@ -44,6 +59,8 @@ def test_a_packed_layer_computes_what_it_was_made_of(shape: tuple[int, ...], bia
         torch.testing.assert_close(Packed(linear, torch.float32)(x, "relu"), expected.relu(), atol=1e-6, rtol=1e-5)
         across = torch.randn(24, 7).T  # not in one piece
         torch.testing.assert_close(Packed(linear, torch.float32)(across), linear(across), atol=1e-6, rtol=1e-5)
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return
         half = Packed(linear, torch.bfloat16)(x)
     assert half.dtype == torch.bfloat16 and half.shape == expected.shape
     torch.testing.assert_close(half.float(), expected, atol=0.03, rtol=0.03)
@@ -64,13 +81,14 @@ def test_eight_bits_hold_whole_numbers_up_to_127_exactly() -> None:
 
 
 @VNNI
-def test_eight_bits_round_to_half_a_step_and_hold_zeros() -> None:
+def test_eight_bits_round_to_half_a_step_and_hold_zeros_and_no_rows_at_all() -> None:
     torch.manual_seed(0)
     linear, x = nn.Linear(16, 9, bias=False), torch.eye(16)
     with torch.inference_mode():
         error = (Quantised(linear, torch.float32)(x).T - linear.weight).abs()
         assert (error <= linear.weight.abs().amax(1, keepdim=True) / 254 * 1.001).all() and error.max() > 0
         assert Quantised(linear, torch.float32)(torch.zeros(2, 16)).eq(0).all()
+        assert Quantised(linear, torch.bfloat16)(torch.zeros(3, 0, 16)).shape == (3, 0, 9)
 
 
 # --- whole networks -------------------------------------------------------------------------------------------------
@@ -92,14 +110,30 @@ def test_a_network_made_ready_computes_the_same_within_its_precision(
 
 @pytest.mark.parametrize("precision, share", WITHIN)
 def test_smdm_made_ready_computes_the_same_without_its_padding(precision: str, share: float) -> None:
-    config = SmdmConfig(vocab_size=11, padding_multiple=8, n_layer=2, n_head=4, n_embd=32, block_size=12)
-    torch.manual_seed(0)
-    network = build(config)
-    weights = {name: value.numpy().copy() for name, value in network.state_dict().items()}
-    exact = logits_of(network, canvas(), config)
-    denoiser = load_denoiser(config, weights, context_len=0, where=Path("here"), precision=precision)
-    found = denoiser.forward(canvas())[0].numpy()
+    exact = logits_of(network_of(SMDM), canvas(), SMDM)
+    found = ready(precision, SMDM).forward(canvas())[0].numpy()
     assert np.linalg.norm(found - exact) < share * np.linalg.norm(exact)
+
+
+@ONEDNN
+@pytest.mark.parametrize("config", [CONFIG, SMDM], ids=["tiny", "smdm"])
+@pytest.mark.parametrize("missing", ["oneDNN", "its bfloat16"])
+def test_without_the_processors_kernels_plain_products_give_the_same(
+    monkeypatch: pytest.MonkeyPatch, config: TinyConfig | SmdmConfig, missing: str
+) -> None:
+    expected = {name: ready(name, config).forward(canvas())[0].numpy() for name in ("32", "bf16")}
+    if missing == "oneDNN":
+        monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+        with pytest.raises(UserError, match="precision=int8 needs a processor"):
+            ready("int8", config)
+    else:
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    for name, share in (("32", 1e-5), ("bf16", 0.02)):
+        denoiser = ready(name, config)
+        packed = any(isinstance(layer, Packed) for layer in denoiser.network.modules())
+        assert packed == (missing == "its bfloat16" and name == "32")
+        found = denoiser.forward(canvas())[0].numpy()
+        assert np.linalg.norm(found - expected[name]) < share * np.linalg.norm(expected[name])
 
 
 # --- some rows at a time --------------------------------------------------------------------------------------------
@@ -152,7 +186,10 @@ print(peak() - before)
 def test_a_pass_over_64_rows_holds_little_more_than_one_over_2(precision: str) -> None:
     program = MEMORY.replace("PRECISION", precision)
     tests = Path(__file__).parents[1]
-    told = subprocess.run([sys.executable, "-c", program], cwd=tests, capture_output=True, text=True, check=True)
+    alone = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=tests, env=alone, capture_output=True, text=True, check=True
+    )
     assert float(told.stdout) < 24  # MiB; of all rows at once, queries, keys and values are 24, scores in bfloat16 128
 
 

@@ -64,6 +64,8 @@ class Quantised(nn.Module):
 
     def forward(self, x: Tensor, activation: str = "none") -> Tensor:
         """(..., inputs) -> (..., outputs), through a ReLU where `activation` is "relu"."""
+        if not x.numel():  # an expert of a mixture that no token goes through
+            return x.new_zeros(*x.shape[:-1], self.weight.shape[0], dtype=self.dtype)
         integers, scale = _integers(x.flatten(0, -2).float())
         sums = torch._int_mm(integers.to(torch.int8), self.weight.T)
         y = (sums * scale).mul_(self.scale)
