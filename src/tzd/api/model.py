@@ -114,15 +114,16 @@ def load(
             `hf:owner/name`, `hf:owner/name@revision`, `hf:FOLDER`, or a folder with a `config.json` as the hub has it.
         engine: "torch", "mlx", or None for the best one here; models of the hub compute on torch.
         denoiser: your own module, for a checkpoint that was trained with it.
-        precision: "32", or "bf16" for matrix products in bfloat16: faster where the processor or the GPU has it, and
-            good to about three digits.
+        precision: of the matrices: "32", "bf16" (good to about three digits), "int8", "int4" (mlx), or "auto": bf16
+            where torch finds it in hardware, else 32. Models of the hub keep that of their weights.
         trust_remote_code: whether code that comes with a model of the hub may run on this machine.
         mask_id: id of a hub model's [MASK], where it is not what the model itself says.
         shift: whether a hub model's logits at position i are those of token i + 1; None: as its kind has it.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, of a newer format, or does not fit the model.
-        UserError: there is no such model of the hub, or it would run code that is not trusted.
+        UserError: there is no such model of the hub, or it would run code that is not trusted; or the
+            engine, the device or the model has no such precision.
     """
     precision = str(precision)
     if precision not in PRECISIONS:

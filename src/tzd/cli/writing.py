@@ -46,8 +46,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, precision: str = "32") 
     parser.add_argument(
         "--precision",
         default=precision,
-        help="of the model's matrices: 32, bf16, int8, int4 (mlx only), or auto: bf16 where the machine has it, else 32"
-        f" (default {precision})",
+        help="of the model's matrices: 32, bf16, int8, int4 (mlx only), or auto: bf16 where torch finds it in hardware,"
+        f" else 32 (default {precision})",
     )
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="let code that comes with a model of the hub run here"

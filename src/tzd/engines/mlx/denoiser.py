@@ -220,7 +220,7 @@ def load_denoiser(
         block_len: length of the blocks of block diffusion; 0 for every other model.
         where: its folder, for messages.
         network: a module of the caller's own, for checkpoints that were trained with one.
-        precision: of the matrices, one of `tzd.engines.inputs.PRECISIONS`.
+        precision: of the matrices, one of `tzd.engines.inputs.PRECISIONS`; "auto" is "32" here.
 
     Raises:
         UserError: this engine, or this model, has no such precision.
