@@ -11,8 +11,9 @@ from networks import CONFIG, checkpoint, on
 from networks import canvas as noisy
 from promises import assert_promises_kept
 from tzd.config import TinyConfig
-from tzd.errors import UserError
+from tzd.errors import TzdError, UserError
 from tzd.sampling import Sampler, descriptions, sampler, stream
+from tzd.sampling.draw import propose
 from tzd.sampling.presets import settings_of
 
 LENGTH = 20  # two windows
@@ -57,3 +58,18 @@ def test_bfloat16_is_asked_for_and_costs_digits_not_more(engine: str, tmp_path: 
     assert 1e-5 < error < 3e-2
     with pytest.raises(UserError, match=r"unknown precision 'bf15' \(did you mean 'bf16'\?\)"):
         tzd.load(folder, engine=engine, precision="bf15")
+
+
+@pytest.mark.parametrize("size", [11, 300])
+@pytest.mark.parametrize("column", [0, -1])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_logit_that_is_not_finite_is_reported_wherever_it_stands(
+    engine: str, size: int, column: int, bad: float
+) -> None:
+    xp = on(engine).xp
+    logits = np.zeros((3, size), np.float32)
+    logits[:, 1] = -np.inf  # a ban
+    propose(xp, xp.asarray(logits), np.full(3, 0.5))
+    logits[1, column] = bad
+    with pytest.raises(TzdError, match="the denoiser's logits are not finite"):
+        propose(xp, xp.asarray(logits), np.full(3, 0.5))

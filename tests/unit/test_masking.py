@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tzd.diffusion.masking import draw_times, mask_by_count, mask_by_probability
+from tzd.diffusion.masking import draw_times, mask_by_count, mask_by_probability, smallest
 from tzd.errors import ConfigError
 from tzd.randomness import uniforms
 
@@ -57,3 +59,12 @@ def test_mask_by_probability_masks_that_share_and_nothing_that_is_frozen() -> No
     masked = mask_by_probability(maskable, np.full(4000, 0.3), uniforms(0, "position", 0, 4000, 50))
     assert not masked[:, :10].any()
     assert masked[:, 10:].mean() == pytest.approx(0.3, abs=0.005)
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.data())
+def test_the_smallest_are_those_that_a_stable_sort_puts_first(width: int, rows: int, data: st.DataObject) -> None:
+    value = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 0.5, math.inf])  # so that many are equal
+    values = np.array([[data.draw(value) for _ in range(width)] for _ in range(rows)])
+    count = np.array([data.draw(st.integers(0, width)) for _ in range(rows)])
+    ranks = values.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    np.testing.assert_array_equal(smallest(values, count), ranks < count[:, None])
