@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def main(kind: str, steps: int, rounds: int) -> None:
     network = Smdm(SmdmConfig(vocab_size=VOCABULARY, block_size=LENGTH, **vars(SIZES[SIZE])))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     objective, half = Objective(ObjectiveSettings()), auto_precision("cpu") == "bf16-mixed"
-    cross_entropy = plain_cross_entropy if kind == "plain" else weighted_cross_entropy
+    cross_entropy = plain_cross_entropy if kind == "plain" else partial(weighted_cross_entropy, overwrite=True)
 
     def forward(x_t: Tensor, t: Tensor, rows: Tensor | None = None) -> Tensor:
         return network(x_t, rows=rows)

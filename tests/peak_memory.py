@@ -42,7 +42,7 @@ def steps(settings: dict[str, object], vocab: int, count: int) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             logits = network(x, rows=at)
             pick = slice(None) if at is None else at
-            loss = weighted_cross_entropy(logits.flatten(0, -2), x.flatten()[pick], weight.flatten()[pick])
+            loss = weighted_cross_entropy(logits, x.flatten()[pick], weight.flatten()[pick], overwrite=True)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

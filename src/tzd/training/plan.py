@@ -37,7 +37,7 @@ class Memory:
         optimizer: moments.
         average: the moving average.
         activations: kept for the backward pass.
-        logits: and their gradient.
+        logits: in whose place their gradient comes, in networks of tzd's own.
     """
 
     weights: float
@@ -238,7 +238,6 @@ def _memory(
         optimizer=_moments(parameters, training) * widths.weights / parts,
         average=total * widths.weights / parts if training.ema_decay else 0.0,
         activations=activation_bytes(model, micro, widths.products, widths.residual),
-        logits=2.0 * head_rows * model.vocab_size * widths.products
-        + min(_CHUNK_BYTES, 3 * 4 * head_rows * model.vocab_size),
+        logits=head_rows * model.vocab_size * widths.products + min(_CHUNK_BYTES, 3 * 4 * head_rows * model.vocab_size),
         gradients_stay=strategy == "DDP" or training.gradient_accumulation_steps > 1,
     )

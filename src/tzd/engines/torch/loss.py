@@ -12,22 +12,31 @@ from torch.autograd.function import once_differentiable
 _CHUNK = 2**22  # float32 numbers that are held at a time: of rows of logits, 16 MiB
 
 
-def weighted_cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """Σ weight · CE in float32: logits (..., V), targets and weight (...)."""
-    return _WeightedCrossEntropy.apply(logits.flatten(0, -2), targets.flatten(), weight.flatten())
+def weighted_cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor, *, overwrite: bool = False) -> Tensor:
+    """Σ weight · CE in float32.
+
+    Args:
+        logits: (..., V).
+        targets: (...) int.
+        weight: (...).
+        overwrite: put the gradient in the place of the logits, so that there is one array of their size and not two.
+            Where what made them needs them for its own gradient, `backward` raises RuntimeError.
+    """
+    return _WeightedCrossEntropy.apply(logits.flatten(0, -2), targets.flatten(), weight.flatten(), overwrite)
 
 
 class _WeightedCrossEntropy(torch.autograd.Function):
     """The gradient is made with the loss, some rows at a time, and kept in the logits' own precision.
 
-    Beside the logits there is then one array of their size and dtype. With `F.cross_entropy` in float32 there are two
-    of float32, and for logits of 16 bits a third.
+    Beside the logits there is then one array of their size and dtype at most. With `F.cross_entropy` in float32 there
+    are two of float32, and for logits of 16 bits a third.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, weight: Tensor, overwrite: bool) -> Tensor:
         """Logits (N, V), targets and weight (N,) -> a number."""
-        slope = torch.empty_like(logits)  # ∂CE/∂logits: probabilities, less 1 at the target
+        # ∂CE/∂logits: probabilities, less 1 at the target
+        slope = logits.detach() if overwrite else torch.empty_like(logits)
         total = torch.zeros((), device=logits.device)
         for part, target, w, out in _chunks(logits, targets[:, None], weight[:, None], slope):
             log_p = part.float().log_softmax(dim=-1)
@@ -39,12 +48,12 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         """Weighs what `forward` has kept, in its place."""
         slope, weight = ctx.saved_tensors
         for part, factor in _chunks(slope, (gradients[0] * weight)[:, None]):  # PyTorch copies other dtypes
             part.mul_(factor)
-        return slope, None, None
+        return slope, None, None, None
 
 
 def _chunks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

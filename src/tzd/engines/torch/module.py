@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tzd.diffusion.objective import Noised
-from tzd.engines.torch.denoiser import TorchDenoiser
+from tzd.engines.torch.denoiser import NETWORKS, TorchDenoiser
 from tzd.engines.torch.loss import weighted_cross_entropy
 from tzd.engines.torch.optim import make_optimizer
 from tzd.engines.torch.sharded import local, sharded_like, whole
@@ -36,6 +37,8 @@ class DiffusionModule(L.LightningModule):
         self.network = network
         self.task = task
         self._takes = inspect.signature(network.forward).parameters
+        # ours end in a matrix product, whose gradient needs no logits
+        self._overwrite = type(network) in NETWORKS.values()
         self._layout = {name: torch.from_numpy(x) for name, x in task.layout().items()}
         self.grad_norm = torch.zeros(())
         self.average: dict[str, Tensor] = {}  # kept from the beginning of training on
@@ -58,7 +61,8 @@ class DiffusionModule(L.LightningModule):
         noised = Noised(*batch)
         if "rows" not in self._takes:
             noised = replace(noised, head_rows=None)
-        return self.task.objective.loss(forward, noised, weighted_cross_entropy)
+        cross_entropy = partial(weighted_cross_entropy, overwrite=self._overwrite)
+        return self.task.objective.loss(forward, noised, cross_entropy)
 
     def configure_optimizers(self) -> Optimizer:
         """See `tzd.engines.torch.optim`."""
