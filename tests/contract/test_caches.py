@@ -170,3 +170,16 @@ def test_a_cache_that_does_not_fit_is_refused() -> None:
         Sampler(cache="duel")
     with pytest.raises(ConfigError, match="block_len=5: the denoiser's blocks have 4 tokens"):
         stream(denoiser_of("torch", "tiny", 4), canvas(1, 12), sampler=Sampler(block_len=5))
+
+
+def test_a_cache_takes_keys_and_values_of_rows_of_which_nothing_is_wanted(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # on MLX a share for each
+    denoiser, rows = denoiser_of(engine, "tiny", 0), np.arange(4)
+    tokens, positions = canvas(4, 12), np.broadcast_to(np.arange(12), (4, 12))
+    cache = denoiser.empty_cache(4, 12)
+    denoiser.forward(tokens, positions=positions, rows=np.array([0]), cache=cache.at(rows))
+    found, _ = denoiser.forward(tokens[2:, :4], positions=positions[2:, :4], cache=cache.at(rows[2:]))
+    whole, to_numpy = denoiser.forward(tokens)[0], denoiser.xp.to_numpy
+    np.testing.assert_allclose(to_numpy(found), to_numpy(whole)[2:, :4], atol=1e-5)

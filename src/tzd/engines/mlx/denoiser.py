@@ -124,8 +124,8 @@ class MlxDenoiser:
                     if rows is not None:
                         given["rows"] = rows[owner == number] - part.start * width
                     number += 1
-                    if rows is not None and not given["rows"].size:
-                        continue  # nothing is wanted of this share
+                    if rows is not None and cache is None and not given["rows"].size:
+                        continue  # nothing is wanted of this share, and nothing kept
                     if cache is not None:
                         given["memory"] = Memory(cache.store.at(cache.rows[part]), given["positions"])
                         memories.append(given["memory"])
