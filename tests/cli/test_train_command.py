@@ -85,11 +85,11 @@ def test_a_preset_changes_nothing_but_what_it_names():
             values = to_mapping(getattr(preset(group, name), group))
             changed[group] |= {key for key, value in values.items() if value != defaults[group][key]}
     assert changed == {
-        "model": {"name", "model_type", "n_layer", "n_head", "n_embd", "intermediate_size"},
+        "model": {"name", "model_type", "n_layer", "n_head", "n_embd", "intermediate_size", "rope_base"},
         "data": {"name"},
         "tokenizer": {"name", "vocab_size", "pretrained_model_name_or_path"},
         "objective": {"name"},
-        "training": set(),
+        "training": {"epochs", "val_check_interval"},
         "engine": {"name"},
         "logger": {"kind"},
     }
@@ -101,7 +101,7 @@ def test_a_preset_changes_nothing_but_what_it_names():
         ("diffusion", (12, 8, 512), 37.8),
         ("tiny", (6, 6, 384), 10.7),
         ("tiny_mlx", (10, 12, 768), 70.9),
-        ("small", (6, 6, 192), 2.7),
+        ("small", (6, 3, 192), 2.7),
         ("tiny_cpu", (4, 4, 128), 0.8),
     ],
 )
