@@ -20,7 +20,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults()
 with kept_memory(sys.argv[1]):
-    torch.zeros(2**24)
+    faults()  # the heap grows to what it needs, in some places more than once
     print(faults())
 print(faults())
 """
@@ -32,8 +32,8 @@ def test_an_array_made_anew_takes_the_pages_of_the_one_before_on_a_cpu_alone(dev
     command = [sys.executable, "-c", PROGRAM, device_type]
     inside, after = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     pages = 20 * 2**26 // 2**12
-    assert (inside < pages / 4) is kept  # where the heap lies decides if it has to grow now and then
-    assert after > pages / 100  # given back, and asked for again
+    assert (inside < pages / 100) is kept
+    assert after > pages / 100  # as it was before: given back, and asked for again
 
 
 def test_an_error_within_is_passed_on() -> None:
