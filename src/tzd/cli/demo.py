@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         f"  {program} life {run} --data pydocs\n"
         f"  {program} infill {run} 'the value of the ________ is returned'\n"
         f"  {program} eval {run} --data pydocs\n"
-        f"  {program} train data=shakespeare model=small"
+        f"  {program} train data=shakespeare"
     )
     if args.json:
         result = {"bits_per_char": [float(bits[0]), float(bits.min())], "text": out.text}
