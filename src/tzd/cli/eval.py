@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tzd.cli import measuring, writing
 from tzd.config import DataSettings
-from tzd.corpus import SPLITS
+from tzd.corpus import PARTS
 from tzd.corpus.chat import Message, PairTokenizer
 from tzd.corpus.conversations import find_file, open_pairs, read_lines
 from tzd.errors import UserError
@@ -51,12 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a corpus by name: its validation split is scored; or a file: all of it is. For a model of prompts and"
         " answers: a .jsonl of such",
     )
-    text.add_argument("--split", choices=SPLITS, help="of a named corpus (default validation), or of a .jsonl")
+    text.add_argument(
+        "--split",
+        choices=PARTS,
+        help="of a named corpus (default validation), or of a .jsonl; held-out is validation and test as one text",
+    )
     text.add_argument("--prompt-key", metavar="KEY", help="of a .jsonl (default: as in training)")
     text.add_argument("--answer-key", metavar="KEY", help="of a .jsonl (default: as in training)")
     text.add_argument("--data-dir", metavar="FOLDER", help="look here first for a corpus")
     text.add_argument(
-        "--draws", type=int, metavar="N", help="masks per window (default 8), or per answer of a task (128)"
+        "--draws",
+        type=int,
+        metavar="N",
+        help="masks per window (default 8; 1 where the likelihood is exact), or per answer of a task (128)",
     )
     wrote = parser.add_argument_group("what it writes, beside real text: --data, or what it was trained on")
     wrote.add_argument("--infill", action="store_true", help="how much of a gap in real text it restores")
@@ -122,8 +129,9 @@ def _score(args: argparse.Namespace) -> int:
     """Prints the NELBO of a text."""
     from tzd import answers_nelbo, nelbo
 
-    draws = 8 if args.draws is None else args.draws
     model = writing.load_model(args, args.checkpoint)
+    exact = model.denoiser.block_len == 1  # autoregressive: all masks are one, and give its likelihood
+    draws = args.draws if args.draws is not None else 1 if exact else 8
     if isinstance(model.tokenizer, PairTokenizer) and args.data.endswith(".jsonl"):
         pairs = _pairs(args, model)
         bound = answers_nelbo(model, pairs, draws=draws, seed=args.seed)
@@ -138,9 +146,10 @@ def _score(args: argparse.Namespace) -> int:
         print(f"{real.what}: {len(real.text):,} characters, {bound.tokens:,} tokens")
     stderr = bound.stderr if math.isfinite(bound.stderr) else None  # one window, masked once, has none
     error = "" if stderr is None else f" ± {stderr:.4f}"
-    print(f"NELBO {bound.nats_per_token:.4f}{error} nats per token")
+    name = "-log p" if exact else "NELBO"
+    print(f"{name} {bound.nats_per_token:.4f}{error} nats per token")
     if bound.bits_per_char is not None:
-        print(f"      {bound.bits_per_char:.4f} bits per character")
+        print(f"{'':<{len(name)}} {bound.bits_per_char:.4f} bits per character")
     if args.json:
         values = {name: getattr(bound, name) for name in ("nats_per_token", "bits_per_char", "tokens")}
         print(json.dumps({**values, "stderr": stderr}))
@@ -154,7 +163,8 @@ def _pairs(args: argparse.Namespace, model: Model) -> list[tuple[Sequence[Messag
     given = {name: getattr(args, name) for name in ("prompt_key", "answer_key") if getattr(args, name) is not None}
     settings = DataSettings(name="pairs", path=args.data, data_dir=args.data_dir, **{**keys, **given})
     if args.split is not None:
-        pairs = open_pairs(settings).splits[args.split]
+        splits = open_pairs(settings).splits
+        pairs = [pair for split in PARTS[args.split] for pair in splits[split]]
     else:
         pairs = [pair for turns in read_lines(find_file(args.data, args.data_dir), settings) for pair in turns]
     return [(pair.messages, pair.answer) for pair in pairs]

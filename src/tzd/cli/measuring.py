@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tzd.corpus import corpora, evaluation_windows, open_corpus, resolve_file
+from tzd.corpus import SPLITS, corpora, evaluation_windows, open_corpus, resolve_file
 from tzd.corpus.files import read_text
 from tzd.errors import CorpusError, UserError, nearest
 
@@ -50,7 +50,7 @@ def real_text(data: str, *, split: str | None = None, data_dir: str | None = Non
 
     Args:
         data: the corpus, or the file.
-        split: of a corpus by name; validation if None.
+        split: of a corpus by name, one of `tzd.corpus.PARTS`; validation if None.
         data_dir: looked into first.
         path: the file of the corpus `text`.
 
@@ -62,7 +62,8 @@ def real_text(data: str, *, split: str | None = None, data_dir: str | None = Non
     if data in known:
         split = split or "validation"
         corpus = open_corpus(data, path=path, data_dir=data_dir, progress=progress)
-        return RealText(f"{split} split of {data}", corpus.splits[split], corpus.splits["train"])
+        what = f"{split} split of {data}" if split in SPLITS else f"{split} text of {data}"
+        return RealText(what, corpus.part(split), corpus.splits["train"])
     try:
         file = resolve_file(data, data_dir=data_dir, progress=progress)
     except CorpusError as error:

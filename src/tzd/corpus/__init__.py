@@ -1,6 +1,6 @@
 """From texts to windows: named corpora, tokenizers, splits, and the order of windows."""
 
-from tzd.corpus.corpus import SPLITS, Corpus, Source
+from tzd.corpus.corpus import PARTS, SPLITS, Corpus, Source
 from tzd.corpus.files import Lookup
 from tzd.corpus.registry import corpora, find_corpus, open_corpus, resolve_file
 from tzd.corpus.sources.markov import MarkovSource
@@ -9,6 +9,7 @@ from tzd.corpus.tokens import token_array
 from tzd.corpus.windows import Batch, Windows, evaluation_windows
 
 __all__ = [
+    "PARTS",
     "SPLITS",
     "Batch",
     "Corpus",

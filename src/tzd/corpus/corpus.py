@@ -11,6 +11,8 @@ from tzd.corpus.files import Lookup, PublishedFile
 from tzd.errors import CorpusError
 
 SPLITS = ("train", "validation", "test")
+# What may be scored: a split, or all that is held out, the last 10% as one text.
+PARTS: dict[str, tuple[str, ...]] = {**{split: (split,) for split in SPLITS}, "held-out": SPLITS[1:]}
 
 
 class Texts(Protocol):
@@ -66,6 +68,10 @@ class Corpus:
     def text(self) -> str:
         """The whole text."""
         return "".join(self.splits.values())
+
+    def part(self, name: str) -> str:
+        """One of `PARTS` as one text."""
+        return "".join(self.splits[split] for split in PARTS[name])
 
     def alphabet(self) -> set[str]:
         """See `Texts.alphabet`."""
