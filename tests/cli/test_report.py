@@ -1,0 +1,115 @@
+"""The report of a model beside others: its numbers are those of the library, and bad requests are one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import Run, run_tzd
+
+import tzd as package
+from runs import train
+from tzd.corpus import open_corpus
+from tzd.evaluation.report import kind_of, markdown
+
+MARKOV = {"data.name": "markov", "data.path": None, "training.max_steps": 2}
+FLAGS = ("--draws", 1, "--samples", 6, "--steps", 4, "--seed", 3)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three models: a denoiser, an autoregressive one and one of blocks of four."""
+    folder = tmp_path_factory.mktemp("models")
+    train(folder / "denoiser", MARKOV)
+    train(folder / "ar", {**MARKOV, "objective": {"name": "block", "block_len": 1}})
+    train(folder / "four", {**MARKOV, "objective": {"name": "block", "block_len": 4}})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(models: Path) -> dict[str, Any]:
+    """What a process of its own has written."""
+    named = ("denoiser/run", "--judge", "ar/run", "--beside", "four/run")
+    result = run_tzd("report", *named, *FLAGS, "--out", "out", "--json", cwd=models)
+    assert result.returncode == 0, result.stderr
+    values: dict[str, Any] = json.loads((models / "out" / "report.json").read_text())
+    assert json.loads(result.stdout.splitlines()[-1]) == values
+    assert result.stdout.startswith((models / "out" / "report.md").read_text())
+    return values
+
+
+def test_every_model_is_scored_on_held_out_text_and_on_the_half_that_chose_no_checkpoint(
+    models: Path, report: dict[str, Any]
+) -> None:
+    corpus = open_corpus("markov")
+    assert [row["model"] for row in report["predictions"]] == ["denoiser/run", "ar/run", "four/run"]
+    assert [row["block_len"] for row in report["predictions"]] == [0, 1, 4]
+    for row in report["predictions"]:
+        model = package.load(models / row["model"])
+        assert (row["parameters"], row["step"]) == (3248, 2)
+        for part, text in (("held_out", corpus.part("held-out")), ("test", corpus.splits["test"])):
+            bound = package.nelbo(model, text, draws=1, seed=3)
+            assert row[part]["nats_per_char"] == pytest.approx(bound.nats_per_token)
+            assert row[part]["nats_per_char_stderr"] == pytest.approx(bound.stderr)
+
+
+def test_texts_are_judged_beside_real_ones_and_gaps_filled(models: Path, report: dict[str, Any]) -> None:
+    real, mine = report["texts"]
+    assert (real["label"], mine["label"], mine["nfe"]) == ("real text", "dilated steps=4", 4)
+    model, judge = package.load(models / "denoiser/run"), package.load(models / "ar/run")
+    texts = package.sample(model, length=24, batch_size=6, steps=4, seed=3).text
+    nats = [package.nelbo(judge, text, draws=1).nats_per_token for text in texts]
+    assert mine["judge_nats_per_char"] == pytest.approx(sum(nats) / 6)
+    assert report["span"] == 3 and 0 <= report["infill"]["infill_accuracy"] <= 1
+    assert report["infill"]["infill_accuracy"] == mine["infill_accuracy"]
+
+
+def test_the_page_says_what_the_numbers_say(report: dict[str, Any]) -> None:
+    page = markdown(report)
+    row = report["predictions"][0]["held_out"]
+    assert f"{row['nats_per_char']:.4f} ± {row['nats_per_char_stderr']:.4f}" in page
+    assert f"{row['nats_per_char'] / math.log(2):.4f}" in page
+    for kind in ("masked diffusion, NELBO", "autoregressive, −log p", "block diffusion, 4 tokens, NELBO"):
+        assert page.count(f"| {kind} |") == 1
+    tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
+    assert [len(table) for table in tables] == [5, 4, 4]
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1  # each row has every column
+
+
+def test_a_number_that_is_not_known_is_a_dash(report: dict[str, Any]) -> None:
+    unknown = [{**row, "copied": None, "copied_stderr": None} for row in report["texts"]]
+    page = markdown({**report, "texts": unknown})
+    assert page.count("| – |\n") == 2 and "None" not in page and "nan" not in page
+
+
+def test_a_model_is_called_by_what_its_blocks_make_it() -> None:
+    assert [kind_of(n) for n in (0, 1, 16)] == [
+        "masked diffusion, NELBO",
+        "autoregressive, −log p",
+        "block diffusion, 16 tokens, NELBO",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("", "the following arguments are required: --judge"),
+        ("--judge denoiser/run", "a judge is a model whose likelihoods are exact"),
+        ("--judge ar/run --beside nowhere", "there is no checkpoint at nowhere"),
+        ("--judge ar/run --samples 0", "--samples must be at least 1, not 0"),
+        ("--judge ar/run --sampler lada", "unknown sampler 'lada' (did you mean 'llada'?)"),
+        ("--judge ar/run --data denoiser/text.txt", "--split is for a named corpus"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_writes_nothing(
+    flags: str, message: str, models: Path, tzd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    result = tzd("report", "denoiser/run", *flags.split(), "--out", tmp_path / "out")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
