@@ -8,9 +8,10 @@ from typing import Any
 from tzd.api.numbers import whole
 from tzd.checkpoint import write_checkpoint, write_npz
 from tzd.checkpoint.npz import NPZ
+from tzd.checkpoint.write import DTYPES
 from tzd.corpus import load_tokenizer
 from tzd.engines.formats import read_any
-from tzd.errors import UserError
+from tzd.errors import UserError, nearest
 
 _LARGEST = 2**20  # of what is said about a file: heads, tokens of a window
 OTHERS_WEIGHTS = (".npz", ".pt", ".pth", ".safetensors", ".ckpt")  # endings of files; a checkpoint is a folder
@@ -22,6 +23,7 @@ def convert(
     n_head: int | None = None,
     block_size: int | None = None,
     context_len: int | None = None,
+    dtype: str = "float32",
 ) -> Path:
     """Writes what `source` holds in another format, without the state that training could resume from.
 
@@ -33,15 +35,20 @@ def convert(
         block_size: length of the window, which it does not say either; 256 if nothing says it.
         context_len: length of the prefix that training never masked, which no single file says; 64, or 0 where the
             window is no longer than that, if nothing says it.
+        dtype: of the weights in a checkpoint: "float32", or "int8": a quarter of the size, each row of a matrix as
+            whole numbers from -127 to 127 and a scale.
 
     Raises:
         CheckpointError: there is nothing to read, or it is damaged or contradicts what is said.
-        UserError: the destination exists, or the model cannot be written there.
+        UserError: the destination exists, the model cannot be written there, or not in this dtype.
     """
-    return converted(source, destination, n_head=n_head, block_size=block_size, context_len=context_len)[0]
+    numbers = {"n_head": n_head, "block_size": block_size, "context_len": context_len}
+    return converted(source, destination, dtype=dtype, **numbers)[0]
 
 
-def converted(source: str | Path, destination: str | Path, **given: int | None) -> tuple[Path, str | None]:
+def converted(
+    source: str | Path, destination: str | Path, *, dtype: str = "float32", **given: int | None
+) -> tuple[Path, str | None]:
     """Like `convert`. Returns also a line on who can read a `.npz`; None for a folder."""
     destination = Path(destination)
     given = {name: _number(name, value) for name, value in given.items()}
@@ -52,6 +59,10 @@ def converted(source: str | Path, destination: str | Path, **given: int | None) 
             f"cannot write {destination}: a tzd checkpoint is a folder, and the only other format written is {NPZ}; "
             f"name one without '{destination.suffix}'"
         )
+    if dtype not in DTYPES:
+        raise UserError(f"weights cannot be stored as '{dtype}'{nearest(dtype, DTYPES)}")
+    if destination.suffix == NPZ and dtype != "float32":
+        raise UserError(f"cannot write {destination} as {dtype}: a {NPZ} file is float32; name a folder instead")
     beside = [destination.with_suffix(".json")] if destination.suffix == NPZ else []
     for path in (destination, *beside):
         if path.exists():
@@ -61,7 +72,10 @@ def converted(source: str | Path, destination: str | Path, **given: int | None) 
         return destination, write_npz(destination, checkpoint)
     described = checkpoint.section("tokenizer")
     files = load_tokenizer(described, checkpoint.folder).files() if described else {}
-    return write_checkpoint(destination, config=checkpoint.config, weights=checkpoint.weights, files=files), None
+    written = write_checkpoint(
+        destination, config=checkpoint.config, weights=checkpoint.weights, files=files, dtype=dtype
+    )
+    return written, None
 
 
 def _number(name: str, value: Any) -> int | None:

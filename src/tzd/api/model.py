@@ -11,6 +11,7 @@ import numpy as np
 
 from tzd.arrays import Array
 from tzd.checkpoint.layout import CONFIG
+from tzd.checkpoint.shipped import default_model
 from tzd.config import Architecture, ObjectiveSettings, model_config
 from tzd.corpus import Tokenizer, load_tokenizer
 from tzd.corpus.chat import ChatTemplate, read_template
@@ -97,7 +98,7 @@ class Model:
 
 
 def load(
-    path: str | Path,
+    path: str | Path | None = None,
     engine: str | None = None,
     denoiser: Any = None,
     *,
@@ -111,7 +112,9 @@ def load(
     Args:
         path: a run folder (its best checkpoint), a checkpoint folder, the weights file in one, or a `.npz` or `.pt`
             file of Tiny Diffusion's or a `.safetensors` of SMDM's (or a folder that holds one); or a model of the hub:
-            `hf:owner/name`, `hf:owner/name@revision`, `hf:FOLDER`, or a folder with a `config.json` as the hub has it.
+            `hf:owner/name`, `hf:owner/name@revision`, `hf:FOLDER`, or a folder with a `config.json` as the hub has it;
+            or the name of a model that comes with tzd ("shakespeare-small"), where nothing else has that path. None is
+            the first of these.
         engine: "torch", "mlx", or None for the best one here; models of the hub compute on torch.
         denoiser: your own module, for a checkpoint that was trained with it.
         precision: of the matrices: "32", "bf16" (good to about three digits), "int8", "int4" (mlx), or "auto": bf16
@@ -128,6 +131,7 @@ def load(
     precision = str(precision)
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision '{precision}'{nearest(precision, PRECISIONS)}")
+    path = default_model() if path is None else path
     name = hub_model(path)
     if name is not None and precision not in ("auto", "32"):
         raise UserError(f"{path} computes in the precision of its own weights: leave out precision={precision}")

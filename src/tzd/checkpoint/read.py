@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tzd.checkpoint.eight_bits import from_eight_bits
 from tzd.checkpoint.layout import (
     CHECKSUMS,
     CONFIG,
@@ -23,6 +24,7 @@ from tzd.checkpoint.layout import (
     sha256,
 )
 from tzd.checkpoint.run_folder import RunFolder
+from tzd.checkpoint.shipped import meant
 from tzd.checkpoint.tree import unflatten
 from tzd.errors import CheckpointError, TzdError, first_line
 
@@ -152,7 +154,7 @@ def _find(path: Path) -> Path:
             " (.npz, .pt, .pth, .safetensors)"
         )
     if not path.is_dir():
-        raise CheckpointError(f"there is no checkpoint at {path}: no such file or folder")
+        raise CheckpointError(f"there is no checkpoint at {path}: no such file or folder{meant(path)}")
     if any((path / name).exists() for name in (CONFIG, WEIGHTS, CHECKSUMS)):
         return path
     run = RunFolder(path)
@@ -211,11 +213,11 @@ def _read_json(file: Path) -> Any:
 
 
 def _read_weights(file: Path) -> dict[str, np.ndarray]:
-    arrays = _read_arrays(file)
-    for name, array in arrays.items():
+    weights = from_eight_bits(_read_arrays(file), file)
+    for name, array in weights.items():
         if array.dtype.kind != "f":
             raise CheckpointError(f"{file} holds {name} as {array.dtype}; weights are floating-point numbers")
-    return {name: as_float32(array) for name, array in arrays.items()}
+    return {name: as_float32(array) for name, array in weights.items()}
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from tzd.checkpoint.durable import (
     temporary_name,
     write_bytes,
 )
+from tzd.checkpoint.eight_bits import to_eight_bits
 from tzd.checkpoint.layout import (
     CHECKSUMS,
     CONFIG,
@@ -38,6 +39,9 @@ from tzd.checkpoint.tree import flatten
 from tzd.errors import UserError
 
 
+DTYPES = ("float32", "int8")  # of stored weights
+
+
 def write_checkpoint(
     folder: Path,
     *,
@@ -45,15 +49,17 @@ def write_checkpoint(
     weights: Mapping[str, np.ndarray],
     files: Mapping[str, bytes] = MappingProxyType({}),
     training_state: Any | None = None,
+    dtype: str = "float32",
 ) -> Path:
     """Writes a checkpoint folder, atomically; an earlier checkpoint of that name is replaced.
 
     Args:
         folder: the folder to make. One that holds anything but a checkpoint of ours is not touched.
         config: plain JSON data; `format` and `format_version` are added.
-        weights: canonical name -> array; stored as float32.
+        weights: canonical name -> array.
         files: further files, by name (`tokenizer.json`).
         training_state: what training needs to go on, as `tzd.checkpoint.tree.flatten` takes it.
+        dtype: of the stored weights: one of `DTYPES`; int8 is for matrices, whose numbers must be finite.
 
     Returns:
         The folder.
@@ -63,7 +69,8 @@ def write_checkpoint(
         TzdError: it cannot be written; nothing is left behind, and an earlier checkpoint is as it was.
     """
     texts = {CONFIG: to_json({**config, "format": FORMAT, "format_version": FORMAT_VERSION})}
-    tables = {WEIGHTS: {name: np.asarray(as_float32(np.asarray(w)), order="C") for name, w in weights.items()}}
+    stored = {name: np.asarray(as_float32(np.asarray(w)), order="C") for name, w in weights.items()}
+    tables = {WEIGHTS: to_eight_bits(stored) if dtype == "int8" else stored}
     if training_state is not None:
         tree, tables[STATE_ARRAYS] = flatten(training_state)
         texts[STATE_TREE] = to_json(tree)

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("tzd.cli.bench", "measure: ways of sampling; the speed of training, sampling, start-up, corpora"),
     "serve": ("tzd.cli.serve", "a page in the browser on which a model writes"),
     "samplers": ("tzd.cli.samplers", "the ways of sampling, and their settings"),
+    "models": ("tzd.cli.models", "the models that come with tzd, one of which writes where none is named"),
 }
 
 SCRIPTS: dict[str, tuple[str, str]] = {  # the commands of Tiny Diffusion's MLX port, which have files of their own

@@ -1,4 +1,4 @@
-"""`tzd compare CKPT --samplers a,b`: several ways of sampling side by side, or several traces."""
+"""`tzd compare [CKPT] --samplers a,b`: several ways of sampling side by side, or several traces."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Run:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", nargs="+", help=f"{writing.CHECKPOINT}; or several traces")
+    parser.add_argument("checkpoint", metavar="CKPT", nargs="*", help=f"{writing.CHECKPOINT}, the first of which is the"
+                        " default; or several traces")  # fmt: skip
     parser.add_argument("--samplers", metavar="A,B", help="their names, each with settings of its own if it has any:"
                         f" ancestral:steps=64,llada:steps=16:temperature=0.5 (default {SAMPLERS})")  # fmt: skip
     parser.add_argument("--ar", metavar="CKPT", help="an autoregressive model of the same text beside them"
@@ -99,7 +100,8 @@ def _sample(args: argparse.Namespace, ways: Sequence[Way]) -> int:
     """Compares samplers."""
     from tzd.api import finished
 
-    models = [writing.load_model(args, args.checkpoint[0])] * len(ways)
+    path = args.checkpoint[0] if args.checkpoint else None
+    models = [writing.load_model(args, path)] * len(ways)
     titles = [showing.title_of(*way) for way in ways]
     if args.ar is not None:
         shared = {key: value for key, value in writing.settings(args).items() if key in _OF_AR}

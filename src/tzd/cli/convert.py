@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DST",
         help="a folder that does not exist yet; or NAME.npz, the file of Tiny Diffusion's MLX port",
     )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        help="of the weights in a checkpoint: float32 (default), or int8: a quarter of the size, for a model that is"
+        " passed on",
+    )
     numbers = parser.add_argument_group("what a .pt file does not say (a config.json beside it may)")
     numbers.add_argument("--n-head", type=int, metavar="N", help="attention heads")
     numbers.add_argument("--block-size", type=int, metavar="L", help="length of the window (default 256)")
@@ -31,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from tzd.api import converted
 
     numbers = {"n_head": args.n_head, "block_size": args.block_size, "context_len": args.context_len}
-    written, note = converted(args.source, args.destination, **numbers)
+    written, note = converted(args.source, args.destination, dtype=args.dtype, **numbers)
     print(f"wrote {written}")
     if note is not None:
         print(note)

@@ -43,7 +43,7 @@ ONLY_FOR = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help=writing.CHECKPOINT)
+    writing.add_checkpoint_argument(parser)
     text = parser.add_argument_group("how well it predicts a text: its NELBO")
     text.add_argument(
         "--data",

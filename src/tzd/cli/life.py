@@ -1,4 +1,4 @@
-"""`tzd life CKPT`: Conway's Game of Life on a board of text, whose living cells the model writes anew."""
+"""`tzd life [CKPT]`: Conway's Game of Life on a board of text, whose living cells the model writes anew."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_TOKEN = 16  # characters that a token has on average at most: more of a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help=writing.CHECKPOINT)
+    writing.add_checkpoint_argument(parser)
     add_game_arguments(parser)
 
 

@@ -1,4 +1,4 @@
-"""`tzd sample CKPT`: write text; on a terminal, watch it being denoised."""
+"""`tzd sample [CKPT]`: write text; on a terminal, watch it being denoised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tzd.cli import writing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("checkpoint", metavar="CKPT", help=writing.CHECKPOINT)
+    writing.add_checkpoint_argument(parser)
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what the text begins with")
     parser.add_argument(
         "--length", type=int, metavar="N", help="new tokens (default 256; for a model of answers, to the window's end)"

@@ -1,4 +1,4 @@
-"""`tzd serve CKPT`: a page in the browser on which a model writes."""
+"""`tzd serve [CKPT]`: a page in the browser on which a model writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PORT = 7860
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     limits = Limits()
-    parser.add_argument("checkpoint", metavar="CKPT", help=writing.CHECKPOINT)
+    writing.add_checkpoint_argument(parser)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to serve at (default 127.0.0.1: this machine only)"
     )

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from tzd.viewers.trace import is_trace
 
     showing.check(args)
-    if is_trace(args.checkpoint):
+    if args.checkpoint is not None and is_trace(args.checkpoint):
         return _replay(args)
     _check(args)
     model = writing.load_model(args, args.checkpoint)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tzd.checkpoint.shipped import shipped
 from tzd.errors import UserError
 from tzd.printable import printable
 from tzd.sampling import DEFAULT, all_settings
@@ -32,7 +33,17 @@ FLAGS = {
 }
 SHORT = {"confidence_threshold": "--tau"}
 
-CHECKPOINT = "a run folder, a checkpoint folder, a file of weights, or a model of the hub (hf:owner/name, hf:FOLDER)"
+CHECKPOINT = (
+    "a run folder, a checkpoint folder, a file of weights, a model of the hub (hf:owner/name, hf:FOLDER), or one that"
+    " comes with tzd, by its name ('tzd models' lists them)"
+)
+
+
+def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the model, which need not be named: then it is the first of those that come with tzd, if there is one."""
+    default = next(iter(shipped().values()), None)
+    said = "" if default is None else f" (default {default.name})"
+    parser.add_argument("checkpoint", metavar="CKPT", nargs="?", default=default, help=f"{CHECKPOINT}{said}")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, precision: str = "32") -> None:
@@ -90,12 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="end with one JSON object: text, answers, tokens, nfe")
 
 
-def load_model(args: argparse.Namespace, path: str) -> Model:
-    """The model at `path`, as the flags of `add_model_arguments` say."""
+def load_model(args: argparse.Namespace, path: str | Path | None) -> Model:
+    """The model at `path`, or the first of those that come with tzd, as the flags of `add_model_arguments` say."""
     from tzd import load
     from tzd.viewers.trace import is_trace
 
-    if is_trace(path):
+    if path is not None and is_trace(path):
         raise UserError(f"{path} is a trace, not a model: 'tzd watch {path}' shows it")
     return load(path, engine=args.engine, precision=args.precision, trust_remote_code=args.trust_remote_code)
 

@@ -10,6 +10,7 @@ from tzd.checkpoint.layout import CHECKSUMS, WEIGHTS
 from tzd.checkpoint.litgpt import LIT_MODEL
 from tzd.checkpoint.npz import NPZ
 from tzd.checkpoint.read import Checkpoint, check_finite, read_checkpoint
+from tzd.checkpoint.shipped import locate
 from tzd.checkpoint.single_file import read_npz
 from tzd.checkpoint.smdm import SAFETENSORS, read_smdm
 from tzd.errors import CheckpointError, TzdError, UserError
@@ -27,7 +28,7 @@ def read_any(
     Args:
         path: a run folder (its best checkpoint), a checkpoint folder, the `model.safetensors` in one, a `.npz` or `.pt`
             file of Tiny Diffusion's, a `.safetensors` of SMDM's, a `lit_model.pth` of LitGPT's, or a folder that holds
-            exactly one such file.
+            exactly one such file; or the name of a model that comes with tzd.
         n_head: attention heads, which a `.pt` file does not say, and a `.safetensors` if it is of no published size.
         block_size: length of the window, which they do not say either.
         context_len: length of the prefix that training never masked; no single file says it.
@@ -45,7 +46,7 @@ def read_any(
             f"{name} is a model of the hub: it writes and is scored as it is (tzd sample, tzd eval), but it cannot be"
             " converted, nor trained from"
         )
-    path = _find(Path(path))
+    path = _find(locate(path))
     numbers = {"n_head": n_head, "block_size": block_size, "context_len": context_len}
     given = {name: value for name, value in numbers.items() if value is not None}
     checkpoint = _read(path, given)

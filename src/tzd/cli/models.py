@@ -1,0 +1,45 @@
+"""`tzd models`: the models that come with tzd, by which name, how good they are, and where they lie."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tzd.checkpoint.layout import CONFIG, WEIGHTS
+from tzd.checkpoint.read import read_object
+from tzd.checkpoint.shipped import shipped
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table; the first is what commands take that are given no other."""
+    models = {name: _described(folder) for name, folder in shipped().items()}
+    if args.json:
+        print(json.dumps(models))
+        return 0
+    for name, model in models.items():
+        print(
+            f"{name}\n  learnt from {model['corpus']}, {model['megabytes']:.1f} MB, {_nelbo(model)}\n  {model['folder']}"
+        )
+    return 0
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
+    said = read_object(folder / CONFIG)["provenance"]
+    return {
+        "corpus": said["corpus"],
+        "nats_per_token": said["validation"]["nats_per_token"],
+        "megabytes": (folder / WEIGHTS).stat().st_size / 1e6,
+        "folder": str(folder),
+    }
+
+
+def _nelbo(model: dict[str, Any]) -> str:
+    return f"validation NELBO {model['nats_per_token']:.3f} nats per token"
