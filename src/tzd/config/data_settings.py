@@ -114,4 +114,7 @@ class ObjectiveSettings:
         )
         require(0 <= self.unconditional < 1, f"objective.unconditional must lie in [0, 1), not {self.unconditional}")
         require(self.context_len >= 0, f"objective.context_len must not be negative, not {self.context_len}")
-        require(self.schedule_power > 0, f"objective.schedule_power must be positive, not {self.schedule_power}")
+        require(
+            0.05 <= self.schedule_power <= 100,
+            f"objective.schedule_power must lie in 0.05..100, not {self.schedule_power}",
+        )

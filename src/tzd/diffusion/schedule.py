@@ -15,6 +15,7 @@ The NELBO does not depend on the schedule; the variance of its estimates and a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,12 +36,14 @@ class Schedule:
         alpha: t -> keep-probability in [0, 1], falling from 1 to 0.
         dalpha: t -> its derivative.
         inverse: keep-probability -> t.
+        power: k of t^k, 1 for `linear`; None where the curve is no power.
     """
 
     name: str
     alpha: Callable[[np.ndarray], np.ndarray]
     dalpha: Callable[[np.ndarray], np.ndarray]
     inverse: Callable[[np.ndarray], np.ndarray]
+    power: float | None = None
 
     def weight(self, t: np.ndarray) -> np.ndarray:
         """Weight of the continuous-time NELBO, −alpha'_t / (1 − alpha_t) (MDLM, eq. 10; MD4, eq. 4)."""
@@ -48,7 +51,7 @@ class Schedule:
 
 
 def _linear(power: float) -> Schedule:
-    return Schedule("linear", lambda t: 1.0 - t, lambda t: -np.ones_like(t), lambda a: 1.0 - a)
+    return Schedule("linear", lambda t: 1.0 - t, lambda t: -np.ones_like(t), lambda a: 1.0 - a, power=1.0)
 
 
 def _cosine(power: float) -> Schedule:
@@ -77,6 +80,7 @@ def _poly(power: float) -> Schedule:
         lambda t: 1.0 - t**power,
         lambda t: -power * t ** (power - 1.0),
         lambda a: (1.0 - a) ** (1.0 / power),
+        power=power,
     )
 
 
@@ -123,8 +127,14 @@ def weight_by_count(curve: Schedule, length: int) -> np.ndarray:
     if curve.name == "linear":
         table[1:] = (length + 1) / n
         return table
-    # E[w | n] = ∫ p' p^(n-1) (1-p)^(L-n) dt / ∫ p^n (1-p)^(L-n) dt. The numerator is the beta function B(n, L-n+1);
-    # the denominator has no closed form for every curve.
+    # E[w | n] = ∫ p' p^(n-1) (1-p)^(L-n) dt / ∫ p^n (1-p)^(L-n) dt. The numerator is the beta function B(n, L-n+1); the
+    # denominator is B(n + 1/k, L-n+1) / k where p = t^k, which no quadrature resolves: t^k is steep at 0 for k < 1, at 1
+    # for a large one. It has no closed form for every curve.
+    if curve.power is not None:
+        more = 1 / curve.power
+        log_ratio = np.array([math.lgamma(count) - math.lgamma(count + more) for count in n.tolist()])
+        table[1:] = curve.power * np.exp(log_ratio + (math.lgamma(length + 1 + more) - math.lgamma(length + 1)))
+        return table
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, length + 1)))])
     log_numerator = log_factorial[n - 1] + log_factorial[length - n] - log_factorial[length]
     nodes, node_weights = np.polynomial.legendre.leggauss(_NODES)

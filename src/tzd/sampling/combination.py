@@ -13,6 +13,8 @@ from tzd.sampling.remask import JOINT, LOOP, REMASK
 from tzd.sampling.scores import FREE_ORDERS, ORDERS, TOKEN_ORDERS
 
 _COLDEST, _HOTTEST = 1e-6, 1e6
+_LARGEST = 1_000_000  # of a setting: with it, no step's numbers overflow and no loop is endless
+_COUNTED = ("steps", "block_len", "top_k_tokens", "k", "kl_steps", "cache_refresh")
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,16 @@ class Sampler:
                 value in known or (value is None and name == "remask"),
                 f"unknown {name} '{value}'{nearest(str(value), known)}",
             )
-        for name in ("steps", "block_len", "top_k_tokens", "k", "kl_steps", "cache_refresh"):
+        for name in _COUNTED:
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} must be at least 1, not {value}")
         require(self.stride is None or self.stride > 0, f"stride must be positive, not {self.stride}")
         for name in ("overlap", "cfg_scale", "order_temperature", "gamma", "eta"):
             value = getattr(self, name)
             require(value is None or value >= 0, f"{name} must not be negative, not {value}")
+        for name in (*_COUNTED, "stride", "overlap", "cfg_scale", "order_temperature", "eta"):
+            value = getattr(self, name)
+            require(value is None or value <= _LARGEST, f"{name} must be at most {_LARGEST}, not {value}")
         for name in ("schedule_power", "factor", "kl_threshold"):
             require(getattr(self, name) > 0, f"{name} must be positive, not {getattr(self, name)}")
         require(

@@ -16,6 +16,7 @@ from tzd.arrays import Array, Arrays
 from tzd.errors import TzdError
 
 _ONE_LEVEL = 256  # vocabularies up to here go to the host as they are
+_SMALLEST_NUCLEUS = 1e-30  # holds the likeliest token alone, as every smaller one does, but is no 0 in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,8 @@ def propose(
     Raises:
         TzdError: logits are not finite.
     """
-    with np.errstate(invalid="ignore"):  # what is not finite is reported below, not as NumPy's warning
+    # what is not finite is reported below, not as NumPy's warning; what is far below the maximum may overflow
+    with np.errstate(invalid="ignore", over="ignore"):
         probabilities = xp.softmax(logits)
         # where one logit is not finite, no probability of the row is a number, the first as little as the others
         first = xp.take(probabilities, xp.asarray(np.zeros((len(u), 1), np.int64)))
@@ -120,6 +122,6 @@ def draw_filtered(
         ranked, token = ranked[:, :top_k_tokens], token[:, :top_k_tokens]
     if top_p < 1:
         running = xp.cumsum(ranked)
-        ranked = xp.where(running - ranked < top_p * running[:, -1:], ranked, 0.0)
+        ranked = xp.where(running - ranked < max(top_p, _SMALLEST_NUCLEUS) * running[:, -1:], ranked, 0.0)
     rank = draw(xp, ranked, u)
     return xp.to_numpy(xp.take(token, xp.asarray(rank[:, None])))[:, 0]

@@ -90,7 +90,9 @@ class Guide:
         xp, place, count = self.denoiser.xp, np.flatnonzero(guided), len(guided)
         conditional, other = logits[:count], logits[count:]
         among = conditional if guided.all() else xp.rows(conditional, xp.asarray(place))
-        mixed = other + (self.sampler.cfg_scale + 1) * (among - other)
+        with np.errstate(invalid="ignore"):  # −inf − −inf: what the model itself rules out stays so
+            mixed = other + (self.sampler.cfg_scale + 1) * (among - other)
+        mixed = xp.where(among == -np.inf, -np.inf, mixed)
         if guided.all():
             return mixed
         index = np.arange(count)

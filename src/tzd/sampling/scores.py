@@ -99,7 +99,8 @@ ORDERS: dict[str, Callable[[Arrays, Candidates], Array]] = {
 # Orders that read the probability of the token that was drawn: (N,) -> (N,), on the host.
 TOKEN_ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "token-confidence": lambda probability: probability,
-    "token-log-confidence": lambda probability: np.log(np.maximum(probability, _SMALLEST)),
+    # the smallest number of its own type, as 1e-300 is 0 in float32: where no score is finite, nothing can be ranked
+    "token-log-confidence": lambda probability: np.log(np.maximum(probability, np.finfo(probability.dtype).tiny)),
 }
 
 
