@@ -35,6 +35,7 @@ class Sampler:
         stride: by how many positions, or (a float) which share of the window, each window moves on; in place of
             `overlap`.
         temperature: 0 takes the likeliest token.
+        last_temperature: what it comes down to as a block fills (`draw.cooled`); None keeps it as it is.
         top_p: draws only from the likeliest tokens that together reach this probability.
         top_k_tokens: draws only from that many of the likeliest tokens.
         cfg_scale: guidance by what was given; 0 is off.
@@ -68,6 +69,7 @@ class Sampler:
     overlap: int | None = None
     stride: int | float | None = None
     temperature: float = 1.0
+    last_temperature: float | None = None
     top_p: float = 1.0
     top_k_tokens: int | None = None
     cfg_scale: float = 0.0
@@ -112,6 +114,12 @@ class Sampler:
         require(
             self.temperature == 0 or _COLDEST <= self.temperature <= _HOTTEST,
             f"temperature must be 0 (the likeliest token) or lie in {_COLDEST}..{_HOTTEST:.0f}, not {self.temperature}",
+        )
+        last = self.last_temperature
+        require(
+            last is None or (self.temperature > 0 and _COLDEST <= last <= _HOTTEST),
+            f"last_temperature must lie in {_COLDEST}..{_HOTTEST:.0f}, and temperature above 0,"
+            f" not {last} and {self.temperature}",
         )
         require(0 < self.top_p <= 1, f"top_p must lie in (0, 1], not {self.top_p}")
         require(0 <= self.last_time < 1, f"last_time must lie in [0, 1), not {self.last_time}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def propose(
     logits: Array,
     u: np.ndarray,
     *,
-    temperature: float = 1.0,
+    temperature: float | np.ndarray = 1.0,
     top_p: float = 1.0,
     top_k_tokens: int | None = None,
 ) -> Candidates:
@@ -49,7 +50,8 @@ def propose(
         xp: functions for the arrays of the engine.
         logits: (N, V) on the engine; −inf bans a token.
         u: (N,) float64 in [0, 1).
-        temperature: 0 takes the likeliest token; otherwise tokens are drawn from softmax(logits / temperature).
+        temperature: 0 takes the likeliest token; otherwise tokens are drawn from softmax(logits / temperature). One
+            number, or (N,) float64 above 0, one for each blank.
         top_p: draws only from the likeliest tokens that together reach this probability.
         top_k_tokens: draws only from that many of the likeliest tokens.
 
@@ -63,15 +65,41 @@ def propose(
         first = xp.take(probabilities, xp.asarray(np.zeros((len(u), 1), np.int64)))
         if not np.isfinite(xp.to_numpy(first)).all():
             raise TzdError("the denoiser's logits are not finite: its weights are damaged, or its precision too low")
-    if temperature == 0:
+    if np.ndim(temperature) == 0 and temperature == 0:
         tokens = xp.to_numpy(xp.argmax(logits))
     else:
-        # less the maximum first, so that no temperature overflows
-        tempered = probabilities if temperature == 1 else xp.softmax((logits - xp.max(logits)[:, None]) / temperature)
+        tempered = probabilities if np.all(temperature == 1) else _tempered(xp, logits, temperature)
         filtered = top_p < 1 or top_k_tokens is not None
         tokens = draw_filtered(xp, tempered, u, top_p, top_k_tokens) if filtered else draw(xp, tempered, u)
     probability = xp.to_numpy(xp.take(probabilities, xp.asarray(tokens[:, None])))[:, 0]
     return Candidates(probabilities, tokens, probability)
+
+
+def _tempered(xp: Arrays, logits: Array, temperature: float | np.ndarray) -> Array:
+    """softmax(logits / temperature), less the maximum first, so that no temperature makes it infinite."""
+    divisor: Any = temperature
+    if isinstance(temperature, np.ndarray):
+        divisor = xp.asarray(temperature.astype(np.float32))[:, None]
+    with np.errstate(over="ignore"):
+        return xp.softmax((logits - xp.max(logits)[:, None]) / divisor)
+
+
+def cooled(first: float, last: float, filled: np.ndarray) -> np.ndarray:
+    """The temperature at which a block is written that is partly filled: first − (first − last) √filled.
+
+    Where little is written, a denoiser is rightly unsure, and a low temperature has it write its commonest tokens over
+    and over. Where much is written, there are few right tokens, and what it gives to the many wrong ones adds up. So
+    the first tokens are drawn as they are, and later ones ever colder.
+
+    Args:
+        first: of an empty block.
+        last: of a full one.
+        filled: (B,) float64 in [0, 1], which share of each row's block is written.
+
+    Returns:
+        (B,) float64.
+    """
+    return first - (first - last) * np.sqrt(filled)
 
 
 def draw(xp: Arrays, probabilities: Array, u: np.ndarray) -> np.ndarray:

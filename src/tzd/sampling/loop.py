@@ -11,7 +11,7 @@ from tzd.errors import ConfigError, UserError
 from tzd.sampling.blocks import Cursor, make_plan
 from tzd.sampling.canvas import Canvas, Frame, window
 from tzd.sampling.combination import Sampler
-from tzd.sampling.draw import propose
+from tzd.sampling.draw import cooled, propose
 from tzd.sampling.guide import Guide
 from tzd.sampling.keep import COUNTS, Seen, best, by_path, chosen
 from tzd.sampling.moment import Moment
@@ -152,7 +152,7 @@ def _step(
         xp,
         logits,
         at.token_draws[rows, columns],
-        temperature=sampler.temperature,
+        temperature=_temperature(at, sampler, rows),
         top_p=sampler.top_p,
         top_k_tokens=sampler.top_k_tokens,
     )
@@ -172,6 +172,14 @@ def _step(
     rows, columns = rows[keep], columns[keep] + cursor.begin[rows[keep]]
     canvas.write(rows, columns, candidates.tokens[keep], candidates.probability[keep])
     return rows, columns, erased
+
+
+def _temperature(at: Moment, sampler: Sampler, rows: np.ndarray) -> float | np.ndarray:
+    """The temperature of each of N blanks, (N,), or of all."""
+    if sampler.last_temperature is None:
+        return sampler.temperature
+    filled = 1 - at.left / np.maximum(at.blanks, 1)
+    return cooled(sampler.temperature, sampler.last_temperature, filled)[rows]
 
 
 def _ask(at: Moment, sampler: Sampler) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:

@@ -27,7 +27,10 @@ class Preset:
     settings: tuple[str, ...] = ()
 
 
-COMMON = ("temperature", "top_p", "top_k_tokens", "block_len", "overlap", "cfg_scale", "cache", "cache_refresh")
+COMMON = (
+    *("temperature", "last_temperature", "top_p", "top_k_tokens"),
+    *("block_len", "overlap", "cfg_scale", "cache", "cache_refresh"),
+)
 
 GRID = ("steps", "schedule", "schedule_power")
 
