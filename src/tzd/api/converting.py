@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tzd.api.model import read_sampling
 from tzd.api.numbers import whole
 from tzd.checkpoint import write_checkpoint, write_npz
 from tzd.checkpoint.npz import NPZ
@@ -24,6 +26,7 @@ def convert(
     block_size: int | None = None,
     context_len: int | None = None,
     dtype: str = "float32",
+    sampling: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes what `source` holds in another format, without the state that training could resume from.
 
@@ -37,17 +40,24 @@ def convert(
             window is no longer than that, if nothing says it.
         dtype: of the weights in a checkpoint: "float32", or "int8": a quarter of the size, each row of a matrix as
             whole numbers from -127 to 127 and a scale.
+        sampling: how the model is best sampled, as a checkpoint says it to whoever names no sampler: a sampler's `name`
+            and settings of it. What the source says if None.
 
     Raises:
         CheckpointError: there is nothing to read, or it is damaged or contradicts what is said.
         UserError: the destination exists, the model cannot be written there, or not in this dtype.
     """
     numbers = {"n_head": n_head, "block_size": block_size, "context_len": context_len}
-    return converted(source, destination, dtype=dtype, **numbers)[0]
+    return converted(source, destination, dtype=dtype, sampling=sampling, **numbers)[0]
 
 
 def converted(
-    source: str | Path, destination: str | Path, *, dtype: str = "float32", **given: int | None
+    source: str | Path,
+    destination: str | Path,
+    *,
+    dtype: str = "float32",
+    sampling: Mapping[str, Any] | None = None,
+    **given: int | None,
 ) -> tuple[Path, str | None]:
     """Like `convert`. Returns also a line on who can read a `.npz`; None for a folder."""
     destination = Path(destination)
@@ -63,6 +73,10 @@ def converted(
         raise UserError(f"weights cannot be stored as '{dtype}'{nearest(dtype, DTYPES)}")
     if destination.suffix == NPZ and dtype != "float32":
         raise UserError(f"cannot write {destination} as {dtype}: a {NPZ} file is float32; name a folder instead")
+    if destination.suffix == NPZ and sampling is not None:
+        raise UserError(f"a {NPZ} file cannot say how it is sampled: name a folder instead, or leave out sampling")
+    said = {} if sampling is None else {"sampling": dict(sampling)}
+    read_sampling(said, "sampling")
     beside = [destination.with_suffix(".json")] if destination.suffix == NPZ else []
     for path in (destination, *beside):
         if path.exists():
@@ -73,7 +87,7 @@ def converted(
     described = checkpoint.section("tokenizer")
     files = load_tokenizer(described, checkpoint.folder).files() if described else {}
     written = write_checkpoint(
-        destination, config=checkpoint.config, weights=checkpoint.weights, files=files, dtype=dtype
+        destination, config={**checkpoint.config, **said}, weights=checkpoint.weights, files=files, dtype=dtype
     )
     return written, None
 

@@ -20,9 +20,11 @@ from tzd.diffusion.objective import Objective
 from tzd.engines import engine_module
 from tzd.engines.formats import read_any
 from tzd.engines.inputs import PRECISIONS
-from tzd.errors import CheckpointError, CorpusError, UserError, nearest
+from tzd.errors import CheckpointError, ConfigError, CorpusError, UserError, nearest
 from tzd.hub import hub_model
 from tzd.mapping import from_mapping
+from tzd.sampling import DEFAULT
+from tzd.sampling import sampler as make_sampler
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Model:
         provenance: where the weights come from: corpus, step, seed, version.
         ends: tokens at which its answers end; none for most models, whose texts go on.
         template: how a model of the hub has conversations written, for who asks for a chat.
+        sampling: how it is best sampled, if its checkpoint says so: a sampler's `name`, and settings of it.
     """
 
     denoiser: Denoiser
@@ -44,6 +47,7 @@ class Model:
     provenance: Mapping[str, Any] | None = None
     ends: tuple[int, ...] = ()
     template: ChatTemplate | None = None
+    sampling: Mapping[str, Any] | None = None
 
     @property
     def engine(self) -> str:
@@ -68,6 +72,18 @@ class Model:
         """
         tokens = np.atleast_2d(np.asarray(tokens))
         return self.denoiser.forward(tokens, t=None if t is None else np.atleast_1d(np.asarray(t)))[0]
+
+    def way(self, sampler: str | None, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """A sampler's name, and its settings.
+
+        Args:
+            sampler: its name; None is what the model brings, or else the default of all models.
+            settings: what is set, in place of what the model brings with its own sampler.
+        """
+        if sampler is not None:
+            return sampler, dict(settings)
+        brought = {"name": DEFAULT, **(self.sampling or {})}
+        return brought.pop("name"), {**brought, **settings}
 
     def encode(self, text: str) -> np.ndarray:
         """Tokens (N,) int32 of a text.
@@ -159,7 +175,26 @@ def load(
     )
     described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
     tokenizer = load_tokenizer(described, checkpoint.folder) if described else None
-    return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"))
+    sampling = read_sampling(checkpoint.config, f"{where}: sampling")
+    return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"), sampling=sampling)
+
+
+def read_sampling(config: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
+    """How a checkpoint says that its model is best sampled: its section `sampling`, {"name": …, SETTING: …}, or None.
+
+    Raises:
+        CheckpointError: there is no such sampler, or it has no such setting or value.
+    """
+    section = config.get("sampling")
+    if section is None:
+        return None
+    if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
+        raise CheckpointError(f"{where} names no sampler: it is an object with a name and its settings")
+    try:
+        make_sampler(section["name"], **{key: value for key, value in section.items() if key != "name"})
+    except ConfigError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    return section
 
 
 def _load_hub(name: str, engine: str | None, denoiser: Any, **asked: Any) -> Model:

@@ -14,7 +14,7 @@ from tzd.api.numbers import whole
 from tzd.api.showing import Run, ShownFrame, picture, shown
 from tzd.corpus.chat import Message, PairTokenizer, user_says
 from tzd.errors import UserError
-from tzd.sampling import DEFAULT, Frame, descriptions
+from tzd.sampling import Frame, descriptions
 from tzd.sampling import sampler as make_sampler
 from tzd.sampling import stream as stream_canvas
 
@@ -65,7 +65,7 @@ def stream(
     *,
     length: int | None = None,
     prompt: Prompt = "",
-    sampler: str = DEFAULT,
+    sampler: str | None = None,
     batch_size: int = 1,
     seed: int = 0,
     chat: bool | None = None,
@@ -80,7 +80,7 @@ def stream(
             None; for a model that was trained on prompts and answers, what the prompt leaves of its window.
         prompt: what each row begins with: a text; (P,) tokens; or a conversation, a list of messages with "role" and
             "content", which is to be answered. Or a list of such, one for each row, of any lengths.
-        sampler: a name; see `samplers`.
+        sampler: a name; see `samplers`. None is the one that the model brings, or else "dilated".
         batch_size: rows, where the prompt does not say.
         seed: of every draw.
         chat: whether a prompt is written by the tokenizer's chat template: True, False, or None: as the model was
@@ -91,6 +91,7 @@ def stream(
     Raises:
         UserError: a setting that the sampler does not have, a value out of its range, or an impossible prompt.
     """
+    sampler, settings = model.way(sampler, settings)
     rule = make_sampler(sampler, **settings)
     rows = _prompt_rows(model, prompt, whole("batch_size", batch_size, 1), chat)
     given = np.array([len(row) for row in rows])
@@ -119,7 +120,7 @@ def infill(
     text: str,
     *,
     mask: str = "_",
-    sampler: str = DEFAULT,
+    sampler: str | None = None,
     batch_size: int = 1,
     seed: int = 0,
     ban: Ban = (),
@@ -149,7 +150,7 @@ def infill_stream(
     text: str,
     *,
     mask: str = "_",
-    sampler: str = DEFAULT,
+    sampler: str | None = None,
     batch_size: int = 1,
     seed: int = 0,
     ban: Ban = (),
@@ -160,6 +161,7 @@ def infill_stream(
         raise UserError(f"the mask must be a single character, not {mask!r}")
     if mask not in text:
         raise UserError(f"the text has no blank: write {mask!r} for every token that is to be filled in")
+    sampler, settings = model.way(sampler, settings)
     rule = make_sampler(sampler, **settings)
     pieces = [np.append(model.encode(part), model.mask_id) for part in text.split(mask)]
     row = np.concatenate(pieces)[:-1].astype(np.int32)

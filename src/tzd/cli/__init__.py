@@ -17,7 +17,7 @@ from tzd import __version__
 from tzd.errors import TzdError, UserError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("tzd.cli.demo", "train a small model on this machine and watch it write"),
+    "demo": ("tzd.cli.demo", "see a model write, then train a small one on this machine"),
     "train": ("tzd.cli.train", "train a model: KEY=VALUE settings, groups by Hydra"),
     "plan": ("tzd.cli.plan", "what a run would cost: operations, memory, time"),
     "sample": ("tzd.cli.sample", "write text with a trained model"),
@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("tzd.cli.compare", "see samplers, or traces, side by side"),
     "life": ("tzd.cli.life", "play the Game of Life on a text whose living cells the model writes"),
     "eval": ("tzd.cli.eval", "score a text (NELBO), infilling, generated text; run lm-eval's tasks"),
+    "report": ("tzd.cli.report", "a model beside others on held-out text: prediction, texts, infilling; as Markdown"),
     "corpus": ("tzd.cli.corpus", "list, show and fetch corpora; build large ones"),
     "convert": ("tzd.cli.convert", "turn weights of one format into another"),
     "plot": ("tzd.cli.plot", "draw what runs recorded: loss, validation, learning rate, speed"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tzd.cli import measuring, writing
 from tzd.corpus.chat import PairTokenizer
 from tzd.errors import UserError
-from tzd.sampling import DEFAULT, Sampler, sampler
+from tzd.sampling import Sampler, sampler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +27,10 @@ def run(args: argparse.Namespace) -> int:
     from tzd.evaluation.infilling import default_span
 
     samples, batch_size, length = (_number(args, name) for name in _DEFAULTS)
-    contender = Contender(args.sampler or DEFAULT, writing.settings(args))
-    rules = sampler(contender.sampler, **contender.settings)
     verdict = None if args.judge is None else measuring.verdict_of(args.judge, args.engine)
     model = writing.load_model(args, args.checkpoint)
+    contender = Contender(*model.way(args.sampler, writing.settings(args)))
+    rules = sampler(contender.sampler, **contender.settings)
     if isinstance(model.tokenizer, PairTokenizer):
         raise UserError("--infill and --gen-ppl are for models of running text; this one answers prompts: use --data")
     real = measuring.text_of(model, args.data, split=args.split, data_dir=args.data_dir)

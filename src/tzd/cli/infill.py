@@ -26,14 +26,15 @@ def run(args: argparse.Namespace) -> int:
     writing.check(args)
     _check_text(args)
     model = writing.load_model(args, args.checkpoint)
-    frames = infill_stream(model, args.text, mask=args.mask, **writing.request(args))
+    frames = infill_stream(model, args.text, mask=args.mask, **writing.request(args, model))
     writing.write(model, frames, quiet=args.quiet, as_json=args.json, trace=args.save_trace)
     return 0
 
 
 def _check_text(args: argparse.Namespace) -> None:
     """UserError where a single argument is no text to be filled in, but a model; nothing has been loaded yet."""
-    if args.checkpoint is None and (os.path.exists(args.text) or args.text in shipped()):
+    there = os.path.exists(args.text)  # noqa: PTH110, a text may be too long for Path.exists
+    if args.checkpoint is None and (there or args.text in shipped()):
         raise UserError(
             f"{args.text} is a model, and no text says what is to be filled in: tzd infill {args.text} TEXT"
         )

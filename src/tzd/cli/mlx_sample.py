@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         if value < 1:
             raise UserError(f"{flag} must be at least 1, not {value}")
     model = writing.load_model(args, args.weights)
-    frames = stream(model, **{**writing.request(args), **_canvas(args, model)})
+    frames = stream(model, **{**writing.request(args, model), **_canvas(args, model)})
     writing.write(model, frames, quiet=args.quiet, as_json=args.json)
     return 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tzd.checkpoint.durable import one_line_errors, replace_file
 from tzd.cli import measuring, writing
 from tzd.errors import UserError
-from tzd.sampling import DEFAULT, sampler
+from tzd.sampling import sampler
 
 if TYPE_CHECKING:
     from tzd.api import Model
@@ -68,11 +68,11 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     for name in ("draws", "samples", "batch_size"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
-    contender = Contender(args.sampler or DEFAULT, writing.settings(args))
-    sampler(contender.sampler, **contender.settings)
     beside = [] if args.beside is None else args.beside.split(",")
     models = {path: writing.load_model(args, path) for path in (args.checkpoint, args.judge, *beside)}
     model, judge = models[args.checkpoint], models[args.judge]
+    contender = Contender(*model.way(args.sampler, writing.settings(args)))
+    sampler(contender.sampler, **contender.settings)
     check_judge(judge.denoiser)
     held_out, test, validation = (
         measuring.text_of(model, args.data, split=split, data_dir=args.data_dir)

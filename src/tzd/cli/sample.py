@@ -28,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
 
     writing.check(args)
     model = writing.load_model(args, args.checkpoint)
-    frames = stream(model, prompt=args.prompt, length=args.length, chat=args.chat, **writing.request(args))
+    frames = stream(model, prompt=args.prompt, length=args.length, chat=args.chat, **writing.request(args, model))
     writing.write(model, frames, quiet=args.quiet, as_json=args.json, trace=args.save_trace)
     return 0

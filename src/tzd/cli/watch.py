@@ -74,12 +74,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("--endless writes one text: leave --batch-size out")
     if args.blocks is not None and args.blocks < 1:
         raise UserError(f"--blocks must be at least 1, not {args.blocks}")
-    asked = writing.request(args)
-    sampler(asked["sampler"], **writing.settings(args))
+    if args.sampler is not None:
+        sampler(args.sampler, **writing.settings(args))
 
 
 def _panel(args: argparse.Namespace, model: Model) -> Panel:
-    title = showing.title_of(writing.request(args)["sampler"], writing.settings(args))
+    title = showing.title_of(*model.way(args.sampler, writing.settings(args)))
     return showing.panel_of(model, title)
 
 
@@ -87,7 +87,7 @@ def _frames(args: argparse.Namespace, model: Model) -> Iterator[Frame]:
     from tzd import stream
     from tzd.api import infill_stream
 
-    asked = writing.request(args)
+    asked = writing.request(args, model)
     if args.infill is not None:
         return infill_stream(model, args.infill, **asked)
     length = args.length
@@ -135,7 +135,7 @@ def _windows(args: argparse.Namespace, model: Model) -> Iterator[str]:
     from tzd import stream
 
     window, overlap = _window(args, model)
-    panel, asked = _panel(args, model), writing.request(args)
+    panel, asked = _panel(args, model), writing.request(args, model)
     tokens, step, nfe = model.encode(args.prompt), 0, 0
     heard, said = tokens, len(tokens)  # what has been written, as far back as a window, and how much of it is text
     for seed in count(args.seed):
@@ -167,7 +167,8 @@ def _window(args: argparse.Namespace, model: Model) -> tuple[int, int]:
     if model.ends or isinstance(model.tokenizer, PairTokenizer):
         flag = "--endless" if args.endless else "--blocks"
         raise UserError(f"{flag} is for texts that go on, and this model's answers end: leave it out")
-    rule = sampler(writing.request(args)["sampler"], **writing.settings(args))
+    name, settings = model.way(args.sampler, writing.settings(args))
+    rule = sampler(name, **settings)
     window, overlap = model.denoiser.seq_len, overlap_of(rule, model.denoiser)
     if not 0 <= overlap < window:
         raise UserError(f"an overlap of {overlap} leaves nothing to write in the model's window of {window}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tzd.checkpoint.shipped import shipped
 from tzd.errors import UserError
 from tzd.printable import printable
-from tzd.sampling import DEFAULT, all_settings
+from tzd.sampling import all_settings
 
 if TYPE_CHECKING:
     from tzd.api import Model, Sample
@@ -67,7 +67,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, precision: str = "32") 
 
 def add_sampler_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what says how to sample."""
-    parser.add_argument("--sampler", metavar="NAME", help="a name; 'tzd samplers' lists them")
+    parser.add_argument(
+        "--sampler", metavar="NAME", help="a name; 'tzd samplers' lists them (default: the model's own, or dilated)"
+    )
     add_setting_arguments(parser)
 
 
@@ -87,7 +89,6 @@ def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `sample` and `infill` have in common."""
     add_sampler_arguments(parser)
-    parser.set_defaults(sampler=DEFAULT)
     parser.add_argument(
         "--ban", action="append", default=[], metavar="TEXT", help="a token not to write; may be given several times"
     )
@@ -111,10 +112,11 @@ def load_model(args: argparse.Namespace, path: str | Path | None) -> Model:
     return load(path, engine=args.engine, precision=args.precision, trust_remote_code=args.trust_remote_code)
 
 
-def request(args: argparse.Namespace) -> dict[str, Any]:
+def request(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     """What `tzd.stream` is to be called with: the sampler, its settings, the batch, the seed and the bans."""
     batch = {"batch_size": args.batch_size, "seed": args.seed, "ban": args.ban}
-    return {"sampler": args.sampler, **batch, **settings(args)}
+    name, chosen = model.way(args.sampler, settings(args))
+    return {"sampler": name, **batch, **chosen}
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
