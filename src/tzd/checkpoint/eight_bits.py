@@ -1,7 +1,7 @@
 """Weights in a quarter of their size: matrices of whole numbers from -127 to 127, with a scale for each row.
 
-A matrix NAME is stored as int8, its scales beside it as `NAME.scale`, float32; its values are number times scale. All else
-(norms, biases) is small and stays float32. What this costs a model is in docs/checkpoints.md.
+A matrix NAME is stored as int8, its scales beside it as `NAME.scale`, float32; its values are number times scale. All
+else (norms, biases) is small and stays float32. What this costs a model is in docs/checkpoints.md.
 """
 
 from __future__ import annotations

@@ -31,13 +31,13 @@ def default_model() -> Path:
 
 
 def locate(path: str | Path) -> Path:
-    """The folder of the shipped model of that name; the path itself where something is there, or no model is called so."""
+    """The folder of the shipped model of that name; the path itself where something is there, or there is none."""
     folder = shipped().get(str(path))
     return Path(path) if folder is None or Path(path).exists() else folder
 
 
 def meant(path: str | Path) -> str:
-    """The end of a message about a path at which nothing is: the shipped model that it may mean, if it is a plain name."""
+    """The end of a message about a path at which nothing is: the shipped model that a plain name may mean."""
     models = shipped()
     if not models or Path(path).name != str(path):
         return ""

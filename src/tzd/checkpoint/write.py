@@ -38,7 +38,6 @@ from tzd.checkpoint.read import as_float32
 from tzd.checkpoint.tree import flatten
 from tzd.errors import UserError
 
-
 DTYPES = ("float32", "int8")  # of stored weights
 
 

@@ -1,4 +1,4 @@
-"""`tzd demo`: train a small model on this machine, measure it, and watch it write."""
+"""`tzd demo`: watch a model write that comes with tzd; then train a smaller one on this machine, and measure it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tzd.checkpoint.shipped import default_model
 from tzd.cli import writing
 
 PROMPT, LENGTH, TEMPERATURE = "The ", 300, 0.7  # cooler than what it learnt: a model this small is often unsure
+SHIPPED_LENGTH = 250
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains, measures, draws the loss, writes a text, and says what to try next."""
+    """Shows the shipped model, trains, measures, draws the loss, writes a text, and says what to try next."""
     from tzd import load, stream, train
     from tzd.configs import compose
     from tzd.engines import best_engine
@@ -40,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     config = compose(["experiment=demo", f"engine={engine}"], folders=())
     steps = config.training.max_steps if args.steps is None else args.steps
     config = replace(config, seed=args.seed, training=replace(config.training, max_steps=steps, save_dir=args.out))
-    print(f"Training {config.model.name} on the corpus {config.data.name}: {steps} steps.", flush=True)
+    shipped = _show_shipped(engine, args)
+    print(f"\nTraining {config.model.name} on the corpus {config.data.name}: {steps} steps.", flush=True)
     checkpoint = train(config)
     if checkpoint is None:  # of several processes, the first speaks for all
         return 0
@@ -68,9 +71,20 @@ def run(args: argparse.Namespace) -> int:
         f"  {program} train data=shakespeare"
     )
     if args.json:
-        result = {"bits_per_char": [float(bits[0]), float(bits.min())], "text": out.text}
+        result = {"bits_per_char": [float(bits[0]), float(bits.min())], "text": out.text, "shipped": shipped}
         print(json.dumps({**result, "checkpoint": str(checkpoint), "picture": str(picture)}))
     return 0
+
+
+def _show_shipped(engine: str, args: argparse.Namespace) -> list[str]:
+    """Has the model that comes with tzd write; returns its text."""
+    from tzd import load, stream
+
+    folder = default_model()
+    print(f"What {folder.name}, a model that comes with tzd, writes of itself ('{_program()} sample'):\n", flush=True)
+    model = load(folder, engine=engine, precision="auto")
+    frames = stream(model, length=SHIPPED_LENGTH, seed=args.seed)
+    return writing.write(model, frames, quiet=args.quiet).text
 
 
 def _program() -> str:

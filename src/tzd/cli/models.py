@@ -24,8 +24,11 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(models))
         return 0
     for name, model in models.items():
+        default = " (where no other is named)" if name == next(iter(models)) else ""
         print(
-            f"{name}\n  learnt from {model['corpus']}, {model['megabytes']:.1f} MB, {_nelbo(model)}\n  {model['folder']}"
+            f"{name}{default}\n"
+            f"  learnt {model['corpus']}: validation NELBO {model['nats_per_token']:.3f} nats per token\n"
+            f"  {model['megabytes']:.1f} MB in {model['folder']}"
         )
     return 0
 
@@ -39,7 +42,3 @@ def _described(folder: Path) -> dict[str, Any]:
         "megabytes": (folder / WEIGHTS).stat().st_size / 1e6,
         "folder": str(folder),
     }
-
-
-def _nelbo(model: dict[str, Any]) -> str:
-    return f"validation NELBO {model['nats_per_token']:.3f} nats per token"
