@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ from running import Run, run_tzd
 
 import tzd as package
 from runs import train
+from tzd.configs import compose
 from tzd.corpus import open_corpus
 from tzd.evaluation.report import kind_of, markdown
 
+ROOT = Path(__file__).parents[2]
 MARKOV = {"data.name": "markov", "data.path": None, "training.max_steps": 2}
 FLAGS = ("--draws", 1, "--samples", 6, "--steps", 4, "--seed", 3)
 
@@ -92,6 +97,22 @@ def test_a_model_is_called_by_what_its_blocks_make_it() -> None:
         "autoregressive, −log p",
         "block diffusion, 16 tokens, NELBO",
     ]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.parametrize("recipe", ["shakespeare", "shakespeare_cpu"])
+def test_make_trains_a_recipe_and_baselines_as_large_and_reports(recipe: str) -> None:
+    asked = ["make", "--no-print-directory", "-n", "shakespeare", f"RECIPE={recipe}"]
+    lines = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    trained = [shlex.split(line)[2:] for line in lines if "tzd train" in line]
+    configs = [compose(overrides, folders=()) for overrides in trained]
+    assert [config.objective.name for config in configs] == ["pooled", "block", "block", "block"]
+    assert [config.objective.block_len for config in configs[1:]] == [1, 16, 4]
+    shapes = [(c.model.n_layer, c.model.n_embd, c.model.n_head, c.model.rope_base) for c in configs]
+    assert len(set(shapes)) == 1
+    folders = [str(config.training.run_folder) for config in configs]
+    (report,) = [shlex.split(line)[2:] for line in lines if "tzd report" in line]
+    assert [report[0], report[2], *report[4].split(",")] == folders
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,19 @@ def test_one_number_and_the_same_number_for_each_blank_draw_the_same_tokens():
         np.testing.assert_array_equal(one.probability, each.probability)
 
 
+@pytest.mark.parametrize("engine", ["torch", "mlx"])
+def test_every_engine_draws_the_same_tokens_at_the_same_temperatures(engine: str):
+    pytest.importorskip(engine if engine == "torch" else "mlx.core")
+    arrays = pytest.importorskip(f"tzd.engines.{engine}.arrays")
+    xp = arrays.MlxArrays() if engine == "mlx" else arrays.TorchArrays("cpu")
+    rng = np.random.default_rng(0)
+    logits, u = rng.normal(size=(500, V)).astype(np.float32), rng.random(500)
+    temperature = cooled(1.3, 0.2, rng.random(500))
+    mine = propose(xp, xp.asarray(logits), u, temperature=temperature)
+    theirs = propose(NumpyArrays(), logits, u, temperature=temperature)
+    np.testing.assert_array_equal(mine.tokens, theirs.tokens)
+
+
 def test_the_law_of_the_first_token_is_that_of_the_first_temperature_and_later_ones_are_sharper():
     denoiser = FunctionDenoiser(lambda x: np.broadcast_to(LOGITS, (*x.shape, V)), V, L)
     rules = sampler("llada-random", steps=4, temperature=1.0, last_temperature=0.25)

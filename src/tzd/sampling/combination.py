@@ -22,8 +22,8 @@ class Sampler:
     """A way of sampling. What a combination does not use, it ignores; a preset offers only what it uses.
 
     Attributes:
-        order: which blanks come first: random, left-to-right, dilated, confidence, log-confidence, margin, entropy,
-            token-confidence, token-log-confidence.
+        order: which blanks come first: random, left-to-right, dilated, stripes, confidence, log-confidence, margin,
+            entropy, token-confidence, token-log-confidence.
         count: how many a step fills: quota, floor, scheduled, binomial, one, fixed, factor, entropy-bound, threshold,
             klass.
         remask: how written tokens are taken back: renoise, remdm-cap, remdm-rescale, remdm-conf, remdm-loop, p2, or
@@ -36,6 +36,7 @@ class Sampler:
             `overlap`.
         temperature: 0 takes the likeliest token.
         last_temperature: what it comes down to as a block fills (`draw.cooled`); None keeps it as it is.
+        prior: from 0 to 1, how much of the tokens' own frequencies the temperature leaves alone (`draw.propose`).
         top_p: draws only from the likeliest tokens that together reach this probability.
         top_k_tokens: draws only from that many of the likeliest tokens.
         cfg_scale: guidance by what was given; 0 is off.
@@ -70,6 +71,7 @@ class Sampler:
     stride: int | float | None = None
     temperature: float = 1.0
     last_temperature: float | None = None
+    prior: float = 0.0
     top_p: float = 1.0
     top_k_tokens: int | None = None
     cfg_scale: float = 0.0
@@ -121,6 +123,7 @@ class Sampler:
             f"last_temperature must lie in {_COLDEST}..{_HOTTEST:.0f}, and temperature above 0,"
             f" not {last} and {self.temperature}",
         )
+        require(0 <= self.prior <= 1, f"prior must lie in [0, 1], not {self.prior}")
         require(0 < self.top_p <= 1, f"top_p must lie in (0, 1], not {self.top_p}")
         require(0 <= self.last_time < 1, f"last_time must lie in [0, 1), not {self.last_time}")
         require(

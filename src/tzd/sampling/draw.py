@@ -41,6 +41,7 @@ def propose(
     u: np.ndarray,
     *,
     temperature: float | np.ndarray = 1.0,
+    prior: np.ndarray | None = None,
     top_p: float = 1.0,
     top_k_tokens: int | None = None,
 ) -> Candidates:
@@ -52,6 +53,10 @@ def propose(
         u: (N,) float64 in [0, 1).
         temperature: 0 takes the likeliest token; otherwise tokens are drawn from softmax(logits / temperature). One
             number, or (N,) float64 above 0, one for each blank.
+        prior: (V,) float64, the part of log p of an empty text that is no matter of the temperature: tokens are drawn
+            from softmax(logits / temperature − (1 / temperature − 1) prior). With all of it, a temperature sharpens
+            what the text adds to the tokens' own frequencies, as guidance by the text does, and where the text adds
+            nothing, tokens come as often as they would at 1. With None it sharpens those frequencies too.
         top_p: draws only from the likeliest tokens that together reach this probability.
         top_k_tokens: draws only from that many of the likeliest tokens.
 
@@ -66,22 +71,25 @@ def propose(
         if not np.isfinite(xp.to_numpy(first)).all():
             raise TzdError("the denoiser's logits are not finite: its weights are damaged, or its precision too low")
     if np.ndim(temperature) == 0 and temperature == 0:
-        tokens = xp.to_numpy(xp.argmax(logits))
+        tokens = xp.to_numpy(xp.argmax(logits if prior is None else logits - xp.asarray(prior.astype(np.float32))))
     else:
-        tempered = probabilities if np.all(temperature == 1) else _tempered(xp, logits, temperature)
+        tempered = probabilities if np.all(temperature == 1) else _tempered(xp, logits, temperature, prior)
         filtered = top_p < 1 or top_k_tokens is not None
         tokens = draw_filtered(xp, tempered, u, top_p, top_k_tokens) if filtered else draw(xp, tempered, u)
     probability = xp.to_numpy(xp.take(probabilities, xp.asarray(tokens[:, None])))[:, 0]
     return Candidates(probabilities, tokens, probability)
 
 
-def _tempered(xp: Arrays, logits: Array, temperature: float | np.ndarray) -> Array:
-    """softmax(logits / temperature), less the maximum first, so that no temperature makes it infinite."""
+def _tempered(xp: Arrays, logits: Array, temperature: float | np.ndarray, prior: np.ndarray | None) -> Array:
+    """(N, V) probabilities at a temperature; less the maximum first, so that no temperature makes them infinite."""
     divisor: Any = temperature
     if isinstance(temperature, np.ndarray):
         divisor = xp.asarray(temperature.astype(np.float32))[:, None]
     with np.errstate(over="ignore"):
-        return xp.softmax((logits - xp.max(logits)[:, None]) / divisor)
+        scaled = (logits - xp.max(logits)[:, None]) / divisor
+        if prior is not None:
+            scaled = scaled - (1 / divisor - 1) * xp.asarray(prior.astype(np.float32))
+        return xp.softmax(scaled)
 
 
 def cooled(first: float, last: float, filled: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tzd.arrays import Array
 from tzd.diffusion.denoiser import Denoiser, masked_fraction
-from tzd.errors import UserError
+from tzd.errors import ConfigError, UserError
 from tzd.sampling.blocks import Cursor
 from tzd.sampling.cache import Cache, cache_kind
 from tzd.sampling.combination import Sampler
@@ -28,11 +28,13 @@ class Guide:
 
     Raises:
         UserError: `banned` has another shape, or leaves nothing.
-        ConfigError: the denoiser has no such cache.
+        ConfigError: the denoiser has no such cache, or no prior.
     """
 
     def __init__(self, denoiser: Denoiser, sampler: Sampler, banned: np.ndarray | None, rows: int, width: int) -> None:
-        self.denoiser, self.sampler = denoiser, sampler
+        self.denoiser, self.sampler, self._width = denoiser, sampler, width
+        if sampler.prior and denoiser.block_len:
+            raise ConfigError("prior is for denoisers that attend both ways; one of block diffusion always sees a text")
         kind = cache_kind(sampler.cache, denoiser)
         branches = 2 if sampler.cfg_scale > 0 else 1
         self._cache = (
@@ -85,12 +87,24 @@ class Guide:
             logits = self._mix(logits, guided[np.nonzero(ask[rows])[0]])
         return self._ban(logits), 1 + bool(guided.any())
 
+    def prior(self) -> np.ndarray:
+        """What the denoiser writes into a window of which it sees nothing, on average over its positions; one call.
+
+        Returns:
+            (V,) float64, probabilities; what may not be written has none.
+        """
+        xp, blank = self.denoiser.xp, np.full((1, self._width), self.denoiser.mask_id, np.int32)
+        times = self._times(blank, np.ones(blank.shape, bool), np.zeros(1, np.int64))
+        logits, _ = self.denoiser.forward(blank, t=times, rows=np.arange(self._width))
+        probabilities = xp.to_numpy(xp.softmax(self._ban(xp.floats(logits)))).astype(np.float64)
+        return np.asarray(probabilities.mean(axis=0))
+
     def _mix(self, logits: Array, guided: np.ndarray) -> Array:
         """Guided logits (N, V): of N conditional ones, followed by the unconditional ones where `guided` (N,) bool."""
         xp, place, count = self.denoiser.xp, np.flatnonzero(guided), len(guided)
         conditional, other = logits[:count], logits[count:]
         among = conditional if guided.all() else xp.rows(conditional, xp.asarray(place))
-        with np.errstate(invalid="ignore"):  # −inf − −inf: what the model itself rules out stays so
+        with np.errstate(invalid="ignore", over="ignore"):  # −inf − −inf: what the model itself rules out stays so
             mixed = other + (self.sampler.cfg_scale + 1) * (among - other)
         mixed = xp.where(among == -np.inf, -np.inf, mixed)
         if guided.all():

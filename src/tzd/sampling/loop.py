@@ -19,6 +19,8 @@ from tzd.sampling.remask import JOINT, remasked
 from tzd.sampling.scores import FREE_ORDERS, noise, score
 from tzd.sampling.stability import Stability
 
+_RAREST = 1e-6  # a token that is rarer gains no more by it
+
 
 def stream(
     denoiser: Denoiser,
@@ -90,12 +92,15 @@ def _frames(
 ) -> Iterator[Frame]:
     nowhere = np.zeros(0, dtype=np.int64)
     yield canvas.frame(nowhere, nowhere)
-    history = Stability()
+    history, prior = Stability(), None
     while cursor.active.any():
         canvas.step += 1
         at = _moment(canvas, cursor, seed)
         calls = canvas.nfe
-        rows, columns, erased = _step(guide, canvas, cursor, at, sampler, history)
+        if sampler.prior and prior is None:
+            prior = sampler.prior * np.log(np.maximum(guide.prior(), _RAREST))
+            canvas.nfe += 1
+        rows, columns, erased = _step(guide, canvas, cursor, at, sampler, history, prior)
         if erased is not None:
             taken, where = np.nonzero(erased)
             canvas.erase(taken, where + cursor.begin[taken])
@@ -127,7 +132,13 @@ def _moment(canvas: Canvas, cursor: Cursor, seed: int) -> Moment:
 
 
 def _step(
-    guide: Guide, canvas: Canvas, cursor: Cursor, at: Moment, sampler: Sampler, history: Stability
+    guide: Guide,
+    canvas: Canvas,
+    cursor: Cursor,
+    at: Moment,
+    sampler: Sampler,
+    history: Stability,
+    prior: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Makes one step's choice and writes it.
 
@@ -153,6 +164,7 @@ def _step(
         logits,
         at.token_draws[rows, columns],
         temperature=_temperature(at, sampler, rows),
+        prior=prior,
         top_p=sampler.top_p,
         top_k_tokens=sampler.top_k_tokens,
     )

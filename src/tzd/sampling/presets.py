@@ -28,7 +28,7 @@ class Preset:
 
 
 COMMON = (
-    *("temperature", "last_temperature", "top_p", "top_k_tokens"),
+    *("temperature", "last_temperature", "prior", "top_p", "top_k_tokens"),
     *("block_len", "overlap", "cfg_scale", "cache", "cache_refresh"),
 )
 

@@ -42,16 +42,36 @@ def dilated(at: Moment) -> np.ndarray:
     The larger of these groups come first, as in `quota`; apart from that, groups and the blanks of each come in the
     order of a van der Corput sequence, shifted at random for each row.
     """
-    free = at.blank | at.written
-    count = free.sum(axis=1, keepdims=True)
-    groups = np.clip(at.steps[:, None], 1, np.maximum(count, 1))
-    turn, group = np.divmod(np.cumsum(free, axis=1) - 1, groups)
-    sequence = _van_der_corput(max(1, (free.shape[1] - 1).bit_length()))
+    turn, group, groups, count = _groups(at)
+    sequence = _van_der_corput(max(1, (at.blank.shape[1] - 1).bit_length()))
     size = len(sequence)
     shift = (at.row_draws[:, None] * size).astype(np.int64)
     around = 2 ** np.ceil(np.log2(groups)).astype(np.int64)
     smaller = group >= np.where(count % groups, count % groups, groups)
     return -((smaller * size + sequence[(group + shift) % around]) * size + sequence[turn])
+
+
+def stripes(at: Moment) -> np.ndarray:
+    """Left to right in several places at once: in a block of s steps every s-th blank, then the one behind each.
+
+    What is written together is as far apart as in `dilated`, and a token has its whole left before it, to where its
+    stripe begins. With a step for each blank it is the order of reading.
+    """
+    turn, group, _, _ = _groups(at)
+    return -(group * at.blank.shape[1] + turn).astype(np.float64)
+
+
+def _groups(at: Moment) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Every s-th position of a block of s steps is a group.
+
+    Returns:
+        (B, W) a position's turn in its group, (B, W) its group, (B, 1) number of groups, (B, 1) number of positions.
+    """
+    free = at.blank | at.written
+    count = free.sum(axis=1, keepdims=True)
+    groups = np.clip(at.steps[:, None], 1, np.maximum(count, 1))
+    turn, group = np.divmod(np.cumsum(free, axis=1) - 1, groups)
+    return turn, group, groups, count
 
 
 @lru_cache(maxsize=4)
@@ -88,6 +108,7 @@ FREE_ORDERS: dict[str, Callable[[Moment], np.ndarray]] = {
     "random": random,
     "left-to-right": left_to_right,
     "dilated": dilated,
+    "stripes": stripes,
 }
 # Orders that read the distribution on the engine: candidates of N blanks -> (N,).
 ORDERS: dict[str, Callable[[Arrays, Candidates], Array]] = {
