@@ -14,8 +14,9 @@ from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from tzd.diffusion.denoiser import time_rows
-from tzd.diffusion.objective import Noised, head_rows
-from tzd.engines.mlx.loss import weighted_cross_entropy
+from tzd.diffusion.objective import HEAD_ON_MASKED_FROM, Noised, head_rows
+from tzd.engines.mlx.denoiser import NETWORKS
+from tzd.engines.mlx.loss import head_cross_entropy, weighted_cross_entropy
 from tzd.engines.mlx.optim import Group, Weights, make_groups, split_parameters
 from tzd.engines.mlx.streams import blas_threads, split
 from tzd.errors import UserError
@@ -163,13 +164,22 @@ class Learner:
         self.put(weights)
         given = {"key": key} if "key" in self._takes else {}
         given |= self._layout
+        network, cross_entropy = self.network, weighted_cross_entropy
+        head = self._large_head()
+        if head is not None:
+            network, cross_entropy = self.network.hidden, partial(head_cross_entropy, head=head)
 
         def forward(x_t: mx.array, t: mx.array, rows: mx.array | None = None) -> mx.array:
             if self.task.model.time_steps:
                 given["t"] = t
-            return self.network(x_t, **given) if rows is None else self.network(x_t, **given, rows=rows)
+            return network(x_t, **given) if rows is None else network(x_t, **given, rows=rows)
 
-        return self.task.objective.loss(forward, Noised(x_0, x_t, weight, t, picked), weighted_cross_entropy)
+        return self.task.objective.loss(forward, Noised(x_0, x_t, weight, t, picked), cross_entropy)
+
+    def _large_head(self) -> mx.array | None:
+        """The head's matrix, where it makes so many logits that some columns at a time are held."""
+        own = type(self.network) in NETWORKS.values()
+        return self.network.head_weight() if own and self.task.model.vocab_size >= HEAD_ON_MASKED_FROM else None
 
     def _move(self, step: int, gradients: Weights) -> None:
         """Moves weights, averages and optimizers."""

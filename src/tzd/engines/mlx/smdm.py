@@ -19,7 +19,7 @@ from tzd.config.smdm import SmdmConfig
 from tzd.diffusion.rotary import float32_angles
 from tzd.engines.mlx.cache import Memory
 from tzd.engines.mlx.exponential import exp2
-from tzd.engines.mlx.tiny import attention_mask, picked
+from tzd.engines.mlx.tiny import attention_mask, matrix, picked
 
 
 def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
@@ -221,6 +221,19 @@ class Smdm(nn.Module):
         Returns:
             (B, L, V), or (N, V) if `rows` is given, in the matrices' dtype.
         """
+        hidden = self.hidden(tokens, positions, attention, rows, key, memory)
+        return self.lm_head(hidden)[..., : self.config.vocab_size]
+
+    def hidden(
+        self,
+        tokens: mx.array,
+        positions: mx.array | None = None,
+        attention: mx.array | None = None,
+        rows: mx.array | None = None,
+        key: mx.array | None = None,
+        memory: Memory | None = None,
+    ) -> mx.array:
+        """What the head is given, (B, L, C) or (N, C); arguments as those of a call."""
         dtype = self.transformer.wte.weight.dtype  # matrices may be kept in whole numbers
         at = slice(tokens.shape[1]) if positions is None else positions
         cos, sin = (table[at].astype(dtype)[..., None, None, :] for table in (self._cos, self._sin))
@@ -229,4 +242,9 @@ class Smdm(nn.Module):
         last = self.config.n_layer - 1
         for i, block in enumerate(self.transformer.h):
             x = block(x, cos, sin, mask, memory, rows if i == last else None)
-        return self.lm_head(self.transformer.ln_f(x).astype(dtype))[..., : self.config.vocab_size]
+        return self.transformer.ln_f(x).astype(dtype)
+
+    def head_weight(self) -> mx.array | None:
+        """(V, C), by which the head multiplies, without the padding; None where something else was put in its place."""
+        weight = matrix(self.lm_head)
+        return weight if weight is None else weight[: self.config.vocab_size]

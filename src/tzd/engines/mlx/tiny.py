@@ -58,6 +58,11 @@ def dropout(x: mx.array, rate: float, key: mx.array | None) -> mx.array:
     return mx.where(mx.random.bernoulli(1 - rate, x.shape, key=key), x / (1 - rate), 0.0)
 
 
+def matrix(layer: nn.Module) -> mx.array | None:
+    """By which a linear layer multiplies; None of a layer that does anything else."""
+    return layer.weight if type(layer) is nn.Linear and "bias" not in layer else None
+
+
 class Attention(nn.Module):
     """Bidirectional attention with rotary positions and normalised queries and keys."""
 
@@ -194,6 +199,19 @@ class Tiny(nn.Module):
         Returns:
             (B, L, V), or (N, V) if `rows` is given, in the matrices' dtype.
         """
+        return self.head(self.hidden(tokens, t, positions, attention, rows, key, memory))
+
+    def hidden(
+        self,
+        tokens: mx.array,
+        t: mx.array | None = None,
+        positions: mx.array | None = None,
+        attention: mx.array | None = None,
+        rows: mx.array | None = None,
+        key: mx.array | None = None,
+        memory: Memory | None = None,
+    ) -> mx.array:
+        """What the head is given, (B, L, C) or (N, C); arguments as those of a call."""
         keys = [None] * (self.config.n_layer + 1) if key is None else mx.random.split(key, self.config.n_layer + 1)
         eps, dtype = self.config.norm_eps, self.token_embedding.weight.dtype  # matrices may be kept in whole numbers
         x = self.token_embedding(tokens).astype(mx.float32)
@@ -205,7 +223,11 @@ class Tiny(nn.Module):
         last = self.config.n_layer - 1
         for i, block in enumerate(self.blocks):
             x = block(x, cos, sin, mask, keys[i + 1], memory, rows if i == last else None)
-        return self.head(mx.fast.rms_norm(x, None, eps).astype(dtype))
+        return mx.fast.rms_norm(x, None, eps).astype(dtype)
+
+    def head_weight(self) -> mx.array | None:
+        """(V, C), by which the head multiplies; None where something else was put in its place."""
+        return matrix(self.head)
 
     def tables(self) -> dict[str, mx.array]:
         """What a checkpoint holds beside the parameters: the rotary tables, where they came with the weights."""
