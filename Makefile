@@ -2,12 +2,15 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
+PYTHON ?= 3.12
+EMPTY := .venv/empty-$(PYTHON)
+SHA256 := $(if $(shell command -v sha256sum),sha256sum,shasum -a 256)
 WORKERS ?= 2
 # MLX for Linux brings a slow BLAS of its own; with OpenBLAS, where a machine has it, its products are 30 times faster.
 OPENBLAS := $(firstword $(wildcard /usr/lib/$(shell uname -m)-linux-gnu/libopenblas.so.0 /usr/lib64/libopenblas.so.0))
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check bench shakespeare
+.PHONY: help env demo test check bench audit installed release shakespeare
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -42,6 +45,26 @@ shakespeare: $(READY)  ## train the recipe, its autoregressive baseline and bloc
 	$(call train,blocks-16,$(RECIPE)_ar,objective.block_len=16)
 	$(call train,blocks-4,$(RECIPE)_ar,objective.block_len=4)
 	$(BIN)/tzd report $(RUNS)/denoiser --judge $(RUNS)/ar --beside $(RUNS)/blocks-16,$(RUNS)/blocks-4 --out $(RUNS)/report
+
+audit: $(READY)  ## all dependencies against known vulnerabilities; fails where none can be looked up
+	$(UV) export --quiet --frozen --all-extras --no-emit-project --output-file .venv/dependencies.txt
+	$(UV) tool run --python $(BIN)/python --from 'pip-audit>=2.9,<3' pip-audit --strict --progress-spinner off \
+	  --disable-pip --require-hashes --requirement .venv/dependencies.txt
+
+installed: $(filter .uv/%,$(UV))  ## the wheel in an empty environment (PYTHON=3.12 picks one)
+	rm -rf $(EMPTY) && $(UV) venv --quiet --no-project --python $(PYTHON) $(EMPTY)
+	$(UV) build --quiet --wheel --out-dir $(EMPTY)/wheel
+	$(UV) pip install --quiet --python $(EMPTY)/bin/python $(EMPTY)/wheel/*.whl
+	$(EMPTY)/bin/python tests/installed.py
+
+# The date of the commit stands in for the time, so that whoever builds the commit again gets the same bytes.
+release: $(READY)  ## wheel, sdist, dependencies (SBOM) and checksums of the last commit, in dist/
+	@test -z "$$(git status --porcelain)" || { echo "commit first: a release is made of what is committed" >&2; exit 1; }
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(UV) build --quiet --out-dir dist
+	$(UV) export --quiet --frozen --no-dev --all-extras --format cyclonedx1.5 --preview-features sbom-export \
+	  --output-file dist/sbom.cdx.json > /dev/null
+	cd dist && $(SHA256) *.whl *.tar.gz *.json > SHA256SUMS
 
 $(READY): pyproject.toml $(filter .uv/%,$(UV))
 	$(UV) sync --all-extras || $(UV) sync --all-extras --no-extra mlx  # MLX has no build for older systems
