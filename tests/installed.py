@@ -21,7 +21,7 @@ training.max_steps=2 training.val_windows=2 training.accelerator=cpu training.sa
 
 def run(*command: str, folder: Path) -> str:
     """What a command prints; AssertionError where it fails, or warns of what it was not asked for."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout

@@ -127,9 +127,9 @@ def weight_by_count(curve: Schedule, length: int) -> np.ndarray:
     if curve.name == "linear":
         table[1:] = (length + 1) / n
         return table
-    # E[w | n] = ∫ p' p^(n-1) (1-p)^(L-n) dt / ∫ p^n (1-p)^(L-n) dt. The numerator is the beta function B(n, L-n+1); the
-    # denominator is B(n + 1/k, L-n+1) / k where p = t^k, which no quadrature resolves: t^k is steep at 0 for k < 1, at 1
-    # for a large one. It has no closed form for every curve.
+    # E[w | n] = ∫ p' p^(n-1) (1-p)^(L-n) dt / ∫ p^n (1-p)^(L-n) dt. The numerator is the beta function B(n, L-n+1). The
+    # denominator is B(n + 1/k, L-n+1) / k where p = t^k, which is too steep for a quadrature at 0 (k < 1) or at 1
+    # (k large); not every curve has a closed form.
     if curve.power is not None:
         more = 1 / curve.power
         log_ratio = np.array([math.lgamma(count) - math.lgamma(count + more) for count in n.tolist()])
