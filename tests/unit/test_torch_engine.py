@@ -17,7 +17,7 @@ from tzd.config import TinyConfig
 from tzd.diffusion.denoiser import time_rows
 from tzd.engines.torch.denoiser import TorchDenoiser, build, load_denoiser
 from tzd.engines.torch.inference import prepare
-from tzd.engines.torch.tiny import attend
+from tzd.engines.torch.tiny import TimesTransposed, attend
 from tzd.errors import CheckpointError, ConfigError, UserError
 
 # --- time -------------------------------------------------------------------------------------------------------
@@ -160,8 +160,7 @@ def test_a_checkpoint_of_other_names_or_shapes_is_refused_by_name() -> None:
     def load(weights: dict[str, np.ndarray]) -> TorchDenoiser:
         return load_denoiser(CONFIG, weights, context_len=0, where=Path("here"))
 
-    ready = stirred()
-    prepare(ready, CONFIG, "32")
+    ready, _ = prepare(stirred(), CONFIG, "32")
     np.testing.assert_array_equal(load(weights).forward(canvas())[0].cpu(), logits_of(ready, canvas()))
     with pytest.raises(CheckpointError, match=r"head\.weight"):
         load({name: value for name, value in weights.items() if name != "head.weight"})
@@ -195,3 +194,31 @@ def test_attention_in_bfloat16_and_its_gradients_are_those_in_float32_within_its
         results.append([mixed, *(x.grad for x in leaves)])
     for ours, exact in zip(*results, strict=True):
         assert (ours - exact).norm() < 0.015 * exact.norm()
+
+
+def test_the_product_with_a_transposed_matrix_has_the_gradients_of_finite_differences_to_second_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(TimesTransposed.apply, (a, b))
+    assert torch.autograd.gradgradcheck(TimesTransposed.apply, (a, b))
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_gradients_of_a_product_with_a_transposed_matrix_lie_as_the_matrices_do(across: bool) -> None:
+    a, b = (torch.ones(2, n, 3, requires_grad=True) for n in (5, 4))
+    product = a @ b.mT if across else TimesTransposed.apply(a, b)
+    gradient_of_b = torch.autograd.grad(product.sum(), b)[0]
+    assert gradient_of_b.is_contiguous() is not across  # what autograd does by itself is why there is a product of ours
+
+
+def test_attention_in_bfloat16_is_that_of_plain_products_bit_for_bit_and_so_are_its_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(4, 2, 32, 3, 16, generator=generator).to(torch.bfloat16)
+    *leaves, slope = (x.transpose(1, 2).requires_grad_() for x in inputs)
+    q, k, v = leaves
+    plain = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1) @ v
+    ours = attend(q, k, v, None)
+    assert torch.equal(ours, plain)
+    for one, other in zip(*(torch.autograd.grad(x, leaves, slope) for x in (ours, plain)), strict=True):
+        assert torch.equal(one, other)

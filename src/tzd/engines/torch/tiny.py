@@ -6,6 +6,8 @@ bidirectional attention, squared ReLU, no biases. Queries, keys and values come 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,11 +34,32 @@ def attention_mask(attention: Tensor | None) -> Tensor | None:
     return attention[:, None, None, :] if attention.ndim == 2 else attention[:, None]
 
 
+class TimesTransposed(torch.autograd.Function):
+    """a bᵀ of matrices (N, m, k) and (N, n, k), whose gradient of b lies as b does.
+
+    Autograd's own lies across, and so do the copies that `matmul` makes of heads: what is next to the product then
+    reads one number of a row at a time (docs/log.md).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        """(N, m, n)."""
+        ctx.save_for_backward(a, b)
+        return a @ b.mT
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of a and b."""
+        a, b = ctx.saved_tensors
+        return gradients[0] @ b, gradients[0].mT @ a
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention: (B, heads, L, width) each -> the same."""
     on_cpu = q.device.type == "cpu" and q.dtype == torch.bfloat16
     if on_cpu and mask is None and q.shape[-2] <= _SHORT:
-        return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1) @ v
+        scores = TimesTransposed.apply((q * q.shape[-1] ** -0.5).flatten(0, 1), k.flatten(0, 1))
+        return (scores.softmax(dim=-1) @ v.flatten(0, 1)).unflatten(0, q.shape[:2])
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -55,12 +78,12 @@ class Attention(nn.Module):
         """(B, L, C) -> (B, L, C); tables broadcast to (B, L, 2, heads, width / 2)."""
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.n_head, width // self.n_head)
-        qk = rotate(qkv[:, :, :2], cos, sin)
-        qk = F.rms_norm(qk, (qk.shape[-1],), eps=self.norm_eps).to(qkv.dtype)
-        k, v = qk[:, :, 1], qkv[:, :, 2]
+        qk, v = qkv.split((2, 1), dim=2)
+        qk, v = rotate(qk, cos, sin), v.squeeze(2)
+        q, k = F.rms_norm(qk, (qk.shape[-1],), eps=self.norm_eps).to(qkv.dtype).unbind(2)
         if memory is not None:
             k, v = memory.updated(self.layer, k, v)
-        q, k, v = qk[:, :, 0].transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         mixed = attend(q, k, v, mask)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
 
