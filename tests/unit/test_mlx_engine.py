@@ -297,6 +297,30 @@ def test_a_model_computes_in_any_thread(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(seen[1], logits(half, tokens))
 
 
+THREADS = """
+import threading
+import mlx.core as mx
+import numpy as np
+from tzd.config import TinyConfig
+from tzd.engines.mlx.denoiser import MlxDenoiser, build
+
+config = TinyConfig(n_layer=1, n_head=2, n_embd=16, block_size=12, vocab_size=11)
+denoiser = MlxDenoiser(build(config), config)
+mx.eval(denoiser.network.parameters())
+threads = [threading.Thread(target=lambda: denoiser.forward(np.zeros((4, 12), int))) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_a_process_whose_threads_have_computed_leaves_without_a_word() -> None:
+    for _ in range(3):  # without the end of their streams two of three aborted
+        done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 class Blas:
     """OpenBLAS as the process would find it."""
 

@@ -10,7 +10,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
@@ -118,9 +118,28 @@ def _streams(count: int) -> list[mx.Stream]:
     device = mx.default_device()
     if not hasattr(_made, "streams"):
         _made.streams = []
+        if threading.current_thread() is not threading.main_thread():
+            _made.end = _EndOfThread()
     while len(_made.streams) < count - 1:
         _made.streams.append(mx.new_stream(device))
     return [mx.default_stream(device), *_made.streams[: count - 1]]
+
+
+class _EndOfThread:
+    """Lies in what Python keeps of a thread: when that ends, so do its streams, and what MLX has compiled for it.
+
+    MLX asks for this. Left to the destructors of the thread itself, which run when Python counts it as ended, it aborts
+    processes that leave at that moment.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def __del__(
+        self, this_thread: Callable[[], int] = threading.get_ident, clear: Callable[[], None] = mx.clear_streams
+    ) -> None:
+        if this_thread() == self._thread:  # a thread that never ends is cleared up by the main one, which has its own
+            clear()
 
 
 def _on_cpu() -> bool:
