@@ -14,6 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import tzd
 from runs import TEXT, config_in, train
 from tzd.cli import main
 from tzd.cli.plan import measured_rate
@@ -198,6 +199,43 @@ def test_the_peak_is_within_a_third_of_what_a_process_takes():
     for size, line in zip(sizes, result.stdout.splitlines(), strict=True):
         measured, predicted = map(int, line.split())
         assert 0.67 < predicted / measured < 1.33, size
+
+
+@pytest.mark.parametrize(
+    ("model_type", "heads", "length", "vocab"),
+    [("tiny", 2, 64, 66), ("tiny", 8, 128, 66), ("tiny", 2, 64, 3000), ("smdm", 2, 64, 3000)],
+)
+def test_the_peak_on_mlx_is_within_a_third_of_what_it_takes(
+    model_type: str, heads: int, length: int, vocab: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    mx = pytest.importorskip("mlx.core")
+    from tzd.engines.mlx.learner import Learner
+
+    peaks, step, before = [], Learner.step, mx.get_active_memory()
+
+    def watched(self: Learner, index: int, *args: Any, **kwargs: Any) -> Any:
+        mx.reset_peak_memory()
+        result = step(self, index, *args, **kwargs)
+        peaks.append(mx.get_peak_memory() - before)
+        return result
+
+    monkeypatch.setattr(Learner, "step", watched)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    (tmp_path / "text.txt").write_text("".join(chr(0x4E00 + i % vocab) for i in range(3 * vocab + 2000)))
+    changes = {"n_layer": 2, "n_head": heads, "n_embd": 64, "block_size": length, "model_type": model_type}
+    config = config_in(
+        tmp_path,
+        {
+            **{f"model.{name}": value for name, value in changes.items()},
+            **{"data.batch_size": 2048 // length, "data.block_size": length, "engine.name": "mlx"},
+            **{"training.optimizer": "adamw", "training.max_steps": 2, "training.eval_interval": 2},
+            "training.val_windows": 1,
+        },
+    )
+    tzd.train(config)
+    model = config.model.architecture(vocab)
+    planned = make_plan(config, model, parameter_shapes(model), 2).memory["one process"].peak
+    assert planned == pytest.approx(max(peaks), rel=1 / 3)
 
 
 def test_a_checkpoint_takes_what_was_planned(tmp_path: Path):

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tzd.config import Architecture
 
@@ -169,6 +170,18 @@ def activation_bytes(model: Architecture, tokens: int, width: int, residual: int
     layer = stream + width * (attention + repeated + b.width + b.mlp)
     ends = b.width * (2 * residual * (2 if b.normed else 1) + width)
     return float(tokens * (b.n_layer * layer + ends))
+
+
+def score_bytes(model: Architecture, tokens: int, length: int) -> float:
+    """What attention that is written out in matrix products keeps beside: float32 logits and weights of all pairs.
+
+    Args:
+        model: the architecture.
+        tokens: of one forward pass, B · L.
+        length: of its sequences, L.
+    """
+    m: Any = model
+    return 2.0 * 4 * m.n_layer * m.n_head * tokens * length
 
 
 def largest_block(shapes: Shapes) -> int:

@@ -19,11 +19,14 @@ from tzd.training.costs import (
     count_parameters,
     largest_block,
     muon_flop,
+    score_bytes,
     training_flop,
 )
 
 STRATEGIES = ("one process", "DDP", "FSDP")
 _CHUNK_BYTES = 3 * 4 * 2**22  # of the loss, which takes float32 logits some rows at a time
+_MLX_QUEUE = 10  # arrays of logits, or of some columns of them, that MLX has under way at a time on a processor
+_MLX_CHUNK_BYTES = 2 * _MLX_QUEUE * 4 * 2**19  # on two streams
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Memory:
         optimizer: moments.
         average: the moving average.
         activations: kept for the backward pass.
-        logits: in whose place their gradient comes, in networks of tzd's own.
+        logits: of the loss, and what it makes of them.
     """
 
     weights: float
@@ -230,14 +233,29 @@ def _memory(
     matrices = total - parameters.vectors - parameters.embedding
     casts = matrices * widths.products if widths.products < widths.weights else 0
     gathered = 2 * largest_block(shapes) + parameters.embedding + parameters.head  # one computes, the next one comes
-    micro = config.data.batch_size * config.data.block_size * _halves(config)
+    length = config.data.block_size * _halves(config)
+    micro = config.data.batch_size * length
+    scores = score_bytes(model, micro, length) if config.engine.name == "mlx" else 0.0
     return Memory(
         weights=total * widths.weights / parts,
         copies=casts + (min(total, gathered) * widths.weights if parts > 1 else 0),
         gradients=total * widths.weights / parts * (2 if strategy == "DDP" else 1),
         optimizer=_moments(parameters, training) * widths.weights / parts,
         average=total * widths.weights / parts if training.ema_decay else 0.0,
-        activations=activation_bytes(model, micro, widths.products, widths.residual),
-        logits=head_rows * model.vocab_size * widths.products + min(_CHUNK_BYTES, 3 * 4 * head_rows * model.vocab_size),
+        activations=activation_bytes(model, micro, widths.products, widths.residual) + scores,
+        logits=_logit_bytes(config.engine.name, head_rows * model.vocab_size, model, parameters, widths),
         gradients_stay=strategy == "DDP" or training.gradient_accumulation_steps > 1,
     )
+
+
+def _logit_bytes(engine: str, logits: int, model: Architecture, parameters: Parameters, widths: Widths) -> float:
+    """What the loss holds of so many logits, in networks of tzd's own.
+
+    On PyTorch their gradient takes their place. On MLX, where the vocabulary is large, some columns are held at a time,
+    and the parts of the head's gradient until they are joined.
+    """
+    if engine != "mlx":
+        return logits * widths.products + min(_CHUNK_BYTES, 3 * 4 * logits)
+    if model.vocab_size < HEAD_ON_MASKED_FROM:
+        return _MLX_QUEUE * 4.0 * logits
+    return min(_MLX_CHUNK_BYTES, _MLX_QUEUE * 4 * logits) + 2 * 4.0 * parameters.head
