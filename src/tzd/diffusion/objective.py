@@ -246,9 +246,9 @@ class Objective:
 
         Args:
             forward: (x_t (B, L), t (B,)) -> logits (B, L, V), on an engine; where the batch has `head_rows`, (x_t, t,
-                head_rows (N,)) -> logits (N, V).
+                head_rows (N,)) -> logits (N, V). An engine may have it give something else that stands for them.
             noised: the batch, on that engine.
-            cross_entropy: (logits, x_0, weight) -> Σ weight · CE, on that engine.
+            cross_entropy: (logits, or what stands for them, x_0, weight) -> Σ weight · CE, on that engine.
         """
         rows = noised.head_rows
         if rows is None:

@@ -91,6 +91,6 @@ def _logits(hidden: mx.array, head: mx.array) -> mx.array:
 
 def _columns(hidden: mx.array, head: mx.array) -> Iterator[slice]:
     """The vocabulary, in parts of nearly equal size."""
-    count = -(-hidden.shape[0] * head.shape[0] // _CHUNK)
+    count = min(-(-hidden.shape[0] * head.shape[0] // _CHUNK), head.shape[0])
     edges = [head.shape[0] * i // count for i in range(count + 1)]
     return (slice(*edges[i : i + 2]) for i in range(count))
