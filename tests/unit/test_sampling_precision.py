@@ -116,6 +116,30 @@ def test_smdm_made_ready_computes_the_same_without_its_padding(precision: str, s
 
 
 @ONEDNN
+@pytest.mark.parametrize("precision, share", WITHIN[:2])
+def test_queries_and_keys_of_any_length_let_no_power_of_2_overflow(precision: str, share: float) -> None:
+    config = replace(CONFIG, n_head=1, n_embd=512)  # scores up to ±33 bits
+    network = stirred(config)
+    for block in network.blocks:
+        block.attention.qkv.weight.data[:1024].mul_(1e4)
+        block.attention.qkv.weight.data[512:1024] = block.attention.qkv.weight.data[:512]  # the same: they align
+    denoiser = load_denoiser(config, weights_of(network), context_len=0, where=Path("here"), precision=precision)
+    exact, found = logits_of(network, canvas(), config), denoiser.forward(canvas())[0].numpy()
+    assert np.linalg.norm(found - exact) < share * np.linalg.norm(exact)
+
+
+@ONEDNN
+def test_what_follows_the_last_attention_runs_at_the_wanted_rows_filled_up_to_32() -> None:
+    seen: list[tuple[int, ...]] = []
+    denoiser = ready("32")
+    for block in denoiser.network.blocks:
+        block.down.register_forward_hook(lambda module, given, result: seen.append(tuple(result.shape[:-1])))
+    for wanted in (5, 33):
+        denoiser.forward(canvas(), rows=np.arange(wanted))
+    assert seen == [(3, 12), (32,), (3, 12), (64,)]
+
+
+@ONEDNN
 @pytest.mark.parametrize("config", [CONFIG, SMDM], ids=["tiny", "smdm"])
 @pytest.mark.parametrize("missing", ["oneDNN", "its bfloat16"])
 def test_without_the_processors_kernels_plain_products_give_the_same(
@@ -199,7 +223,7 @@ def test_a_pass_over_64_rows_holds_little_more_than_one_over_2(precision: str) -
 @VNNI
 def test_matrices_take_the_memory_of_their_precision() -> None:
     def size(precision: str) -> int:
-        layer = ready(precision, replace(CONFIG, n_embd=64)).network.blocks[0].mlp.up
+        layer = ready(precision, replace(CONFIG, n_embd=64)).network.blocks[0].up
         return layer.weight.nbytes if precision == "int8" else torch.ops.mkldnn._nbytes(layer.weight)
 
     assert [size(precision) for precision in ("32", "bf16", "int8")] == [4 * 256 * 64, 2 * 256 * 64, 256 * 64]

@@ -113,23 +113,33 @@ class TorchDenoiser:
         """Logits of a batch, of which a processor computes some rows at a time."""
         batch, length = tokens.shape
         step = max(1, _AT_ONCE // length) if self.device.type == "cpu" else batch
-        shape = (batch, length) if rows is None else (len(rows),)
+        wanted = None if rows is None else np.arange(tokens.size)[rows]  # IndexError where one lies outside
+        if batch <= step:
+            return self._at_once(tokens, given, wanted, cache)
+        shape = (batch, length) if wanted is None else (len(wanted),)
         logits = torch.empty((*shape, self.vocab_size), device=self.device)
-        wanted = np.arange(tokens.size)[slice(None) if rows is None else rows]  # IndexError where one lies outside
-        part_of = wanted // (step * length)
         for start in range(0, batch, step):
             part = slice(start, start + step)
-            inputs: dict[str, Any] = {name: self.xp.asarray(x if len(x) == 1 else x[part]) for name, x in given.items()}
-            if cache is not None:
-                inputs["memory"] = Memory(cache.store.at(cache.rows[part]), inputs["positions"])
-            if rows is None:
-                logits[part] = self._logits(self.xp.asarray(tokens[part]), inputs)
+            inputs = {name: x if len(x) == 1 else x[part] for name, x in given.items()}
+            own = None if cache is None else cache.store.at(cache.rows[part])
+            if wanted is None:
+                logits[part] = self._at_once(tokens[part], inputs, None, own)
                 continue
-            place = np.flatnonzero(part_of == start // step)
-            if place.size or cache is not None:  # a cache takes keys and values of what is not wanted, too
-                inputs["rows"] = self.xp.asarray(wanted[place] - start * length)
-                logits[self.xp.asarray(place)] = self._logits(self.xp.asarray(tokens[part]), inputs).float()
+            place = np.flatnonzero(wanted // (step * length) == start // step)
+            if place.size or own is not None:  # a cache takes keys and values of what is not wanted, too
+                found = self._at_once(tokens[part], inputs, wanted[place] - start * length, own)
+                logits[self.xp.asarray(place)] = found
         return logits
+
+    def _at_once(
+        self, tokens: np.ndarray, given: Mapping[str, np.ndarray], rows: np.ndarray | None, cache: KeyValueRows | None
+    ) -> Tensor:
+        inputs: dict[str, Any] = {name: self.xp.asarray(x) for name, x in given.items()}
+        if cache is not None:
+            inputs["memory"] = Memory(cache, inputs["positions"])
+        if rows is not None:
+            inputs["rows"] = self.xp.asarray(rows)
+        return self._logits(self.xp.asarray(tokens), inputs).float()
 
     def _logits(self, tokens: Tensor, given: dict[str, Any]) -> Tensor:
         rows = None if "rows" in self._takes else given.pop("rows", None)
@@ -213,7 +223,7 @@ def load_denoiser(
     set_weights(network, weights)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if not own:
-        dtype = prepare(network.to(device), config, precision)
+        network, dtype = prepare(network.to(device), config, precision)
     return TorchDenoiser(
         network,
         config,
