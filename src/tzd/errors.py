@@ -7,14 +7,28 @@ the mend. The command line prints that line and leaves with `exit_code`; nothing
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
+from tzd.printable import printable
+
+_LONGEST = 2000  # characters of a message
+
 
 class TzdError(Exception):
-    """Something failed that the user did not cause: no network, a full disk, a loss that is not finite."""
+    """Something failed that the user did not cause: no network, a full disk, a loss that is not finite.
+
+    Args:
+        message: one line, whatever it quotes: line breaks and other control characters become signs, and of a text
+            that is much too long the middle is left out.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        line = printable(message, keep="")
+        super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 3 :]}")
 
 
 class UserError(TzdError, ValueError):
@@ -77,11 +91,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
         " (did you mean 'x'?)" or " (known: a, b, c)"; nothing, and at once, for a name that is known: most messages
         are written before it is seen whether they are needed.
     """
-    names = sorted(known)
+    names = sorted(map(str, known))
     if name in names:
         return ""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(names)})"
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 200
+_BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = 12
+_BRIEF.maxlong = 60
+
+
+def brief(value: Any) -> str:
+    """What `repr` says of a value, shortened: one from a file may hold itself, or be a thousand times as long as it."""
+    return _BRIEF.repr(value)
 
 
 def first_line(error: BaseException) -> str:

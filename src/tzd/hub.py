@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tzd.errors import TzdError, UserError, first_line
+from tzd.untrusted import read_json
 
 PREFIX = "hf:"
 _TIMEOUT = 5.0  # seconds; the hub's own clients would try for most of a minute where there is no network
@@ -25,8 +25,8 @@ def hub_model(path: str | Path) -> str | None:
     if str(path).startswith(PREFIX):
         return str(path)[len(PREFIX) :]
     try:
-        config = json.loads((Path(path) / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        config = read_json(Path(path) / "config.json")
+    except (OSError, ValueError):
         return None
     if not isinstance(config, dict) or "format" in config or not isinstance(config.get("model_type"), str):
         return None

@@ -7,13 +7,13 @@ that names the setting as a user would write it (`model.n_head`).
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union
 
-from tzd.errors import ConfigError, nearest
+from tzd.errors import ConfigError, brief, nearest
 
 T = TypeVar("T")
 
@@ -36,13 +36,23 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         ConfigError: a key is unknown, a value has the wrong type, or the class rejects the combination.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or 'the configuration'} must be a group of settings, not {values!r}")
+        raise ConfigError(f"{where or 'the configuration'} must be a group of settings, not {brief(values)}")
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
     prefix = f"{where}." if where else ""
     for key in values:
         require(key in names, f"unknown setting '{prefix}{key}'{nearest(str(key), names)}")
-    return cls(**{key: coerce(hints[key], value, f"{prefix}{key}") for key, value in values.items()})
+    for f in dataclasses.fields(typing.cast(Any, cls)):
+        optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+        require(optional or f.name in values, f"{prefix}{f.name} is missing")
+    checked = {key: coerce(hints[key], value, f"{prefix}{key}") for key, value in values.items()}
+    try:
+        return cls(**checked)
+    except ConfigError as error:
+        file, found, _ = where.rpartition(": ")  # of a group of a file; what the class says names the group alone
+        if not found:
+            raise
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def coerce(hint: Any, value: Any, name: str) -> Any:
@@ -68,7 +78,7 @@ def coerce(hint: Any, value: Any, name: str) -> Any:
                     return coerce(argument, value, name)
                 except ConfigError:
                     continue
-        raise ConfigError(f"{name} cannot be {value!r}; it takes {_describe(hint)}")
+        raise ConfigError(f"{name} cannot be {brief(value)}; it takes {_describe(hint)}")
     if origin is tuple:
         if isinstance(value, (list, tuple)):
             return tuple(coerce(arguments[0], item, name) for item in value)
@@ -76,13 +86,13 @@ def coerce(hint: Any, value: Any, name: str) -> Any:
         if hint is Any or isinstance(value, Mapping):
             return value if hint is Any else dict(value)
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        require(math.isfinite(value), f"{name} must be a finite number, not {value}")
+        require(abs(value) <= sys.float_info.max, f"{name} must be a finite number, not {brief(value)}")
         return float(value)
     elif hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
     elif isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
         return value
-    raise ConfigError(f"{name} cannot be {value!r}; it takes {_describe(hint)}")
+    raise ConfigError(f"{name} cannot be {brief(value)}; it takes {_describe(hint)}")
 
 
 def _describe(hint: Any) -> str:

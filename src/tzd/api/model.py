@@ -163,7 +163,10 @@ def load(
         raise CheckpointError(f"{checkpoint.folder} was trained with a module of your own ({module}): give denoiser=")
     if module is not None and engine is None:  # a module computes on its own engine
         engine = checkpoint.section("provenance").get("run", {}).get("engine", {}).get("name")
-    objective = Objective(from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion"))
+    try:
+        objective = Objective(from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion"))
+    except ConfigError as error:
+        raise CheckpointError(str(error) if str(where) in str(error) else f"{where}: {error}") from error
     loaded = engine_module(engine, "denoiser").load_denoiser(
         config,
         checkpoint.weights,

@@ -17,6 +17,7 @@ from tzd.printable import printable
 NPZ = ".npz"
 
 _VERSION = (1, 0)  # of NumPy's format; in the next one a header alone may be gigabytes long
+_DENSEST = 1032  # what a byte of a deflated file can become
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; others are unpacked without a limit
 
 
@@ -60,12 +61,17 @@ def _read_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         raise CheckpointError(f"{path} is no {NPZ} file, or was cut short; get the file again")
     headers: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
     with zipfile.ZipFile(path) as file:
+        if sum(member.compress_size for member in file.infolist()) > path.stat().st_size:
+            raise CheckpointError(f"{path} is damaged: it is shorter than its parts; get the file again")
         for member in file.infolist():
             name = member.filename.removesuffix(".npy")
             if name in headers:
                 raise CheckpointError(f"{path} holds {printable(name)} twice; get the file again")
             if member.compress_type not in _PACKED:
                 raise CheckpointError(f"{path} holds {printable(name)} packed in a way that is not read")
+            dense = _DENSEST if member.compress_type == zipfile.ZIP_DEFLATED else 1
+            if member.file_size > dense * member.compress_size:
+                raise CheckpointError(f"{path} is damaged: {printable(name)} is not as long as it says")
             with file.open(member) as data:
                 if np.lib.format.read_magic(data) != _VERSION:
                     raise CheckpointError(f"{path} holds {printable(name)} in a format of NumPy's that is not read")

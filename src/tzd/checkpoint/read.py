@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,14 @@ from tzd.checkpoint.layout import (
 from tzd.checkpoint.run_folder import RunFolder
 from tzd.checkpoint.shipped import meant
 from tzd.checkpoint.tree import unflatten
-from tzd.errors import CheckpointError, TzdError, first_line
+from tzd.config import model_config
+from tzd.corpus.chat import TEMPLATE
+from tzd.corpus.tokenizer import FILE
+from tzd.errors import CheckpointError, TzdError, brief, first_line
+from tzd.untrusted import read_json
+
+_TEXTS = {"engine": ("name",), "data": ("name", "path"), "training": ("export_to", "optimizer")}  # looked up of a run
+_TABLES = 1 << 22  # numbers in the tables of a window's positions, however small a model is
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Checkpoint:
         _verify(self.folder, (STATE_TREE, STATE_ARRAYS), self.checksums)
         arrays = _read_arrays(self.folder / STATE_ARRAYS)
         with _one_line_errors(self.folder / STATE_TREE):
-            return unflatten(_read_json(self.folder / STATE_TREE), arrays)
+            return unflatten(read_json(self.folder / STATE_TREE), arrays)
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -95,7 +101,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         folder = _find(path)
     config = read_object(folder / CONFIG)
     check_version(config, folder / CONFIG)
+    _check_provenance(config, folder / CONFIG)
     checksums = read_object(folder / CHECKSUMS)
+    for name in (FILE, TEMPLATE):
+        if (folder / name).exists() and name not in checksums:
+            raise CheckpointError(f"{folder / name} is not among the files that {CHECKSUMS} lists: remove it")
     state = (STATE_TREE, STATE_ARRAYS)
     _verify(folder, {CONFIG, WEIGHTS, *checksums} - {*state}, checksums)
     for name in state:
@@ -202,14 +212,10 @@ def read_object(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError(_missing(file))
     with _one_line_errors(file):
-        data = _read_json(file)
+        data = read_json(file)
     if not isinstance(data, dict):
         raise CheckpointError(f"{file} is damaged: it is no JSON object; get the checkpoint again")
     return data
-
-
-def _read_json(file: Path) -> Any:
-    return json.loads(file.read_bytes())
 
 
 def _read_weights(file: Path) -> dict[str, np.ndarray]:
@@ -234,6 +240,43 @@ def check_finite(checkpoint: Checkpoint) -> None:
                 f"{checkpoint.source} holds numbers in {name} that are not finite (or not in float32): no model can"
                 " compute with them; take an earlier checkpoint"
             )
+
+
+def _check_provenance(config: Mapping[str, Any], file: Path) -> None:
+    """CheckpointError where what is said of the run is not laid out as any version has it; it is looked up by name."""
+    provenance = config.get("provenance", {})
+    run = provenance.get("run", {}) if isinstance(provenance, Mapping) else None
+    groups: list[Any] = [run.get(group, {}) for group in _TEXTS] if isinstance(run, Mapping) else [run]
+    if not all(isinstance(group, Mapping) for group in groups):
+        raise CheckpointError(f"{file} is damaged: its section 'provenance' is none; get the checkpoint again")
+    for (name, keys), group in zip(_TEXTS.items(), groups, strict=True):
+        for key in keys:
+            if not isinstance(group.get(key), (str, type(None))):
+                raise CheckpointError(f"{file} is damaged: provenance.run.{name}.{key} is no text")
+
+
+def check_sizes(checkpoint: Checkpoint) -> None:
+    """CheckpointError where config.json tells of a network far larger than the weights, before room is made for it."""
+    if checkpoint.section("provenance").get("module") is not None:  # no network of ours is made
+        return
+    config = model_config(checkpoint.section("model"), f"{checkpoint.folder / CONFIG}: model")
+    values = sum(array.size for array in checkpoint.weights.values())
+
+    def has(name: str) -> int:
+        return getattr(config, name, None) or 0
+
+    width, layers, heads = has("n_embd"), has("n_layer"), max(1, has("n_head"))
+    experts = has("n_expert") * has("moe_intermediate_size")
+    inner = max(has("intermediate_size"), experts, heads * has("head_size"), width)
+    rows = max(config.n_embedding_rows, has("padding_multiple"), config.time_steps, layers * inner)
+    head = has("head_size") or width // heads
+    if layers > len(checkpoint.weights) or rows * width > values or has("n_expert") * layers > values:
+        raise CheckpointError(
+            f"{checkpoint.source} does not fit the model that {CONFIG} describes: {brief(values)} numbers are too few"
+        )
+    if config.block_size * head > max(_TABLES, 4 * values):
+        window = f"a window of {config.block_size} tokens"
+        raise CheckpointError(f"{checkpoint.source} is too small a model for {window}, of which {CONFIG} tells")
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:

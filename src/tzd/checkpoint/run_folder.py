@@ -17,7 +17,7 @@ from tzd.checkpoint.layout import is_plain_name
 from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
 
 Pointer = Literal["last", "best"]
-_STEP = re.compile(r"step-(\d{8,})")
+_STEP = re.compile(r"step-(\d{8,18})", re.ASCII)
 _TRACES = ("lock", "metrics.csv", "samples.txt")  # what a run leaves that ended before its first checkpoint
 
 
@@ -138,11 +138,14 @@ class RunFolder:
             TzdError: a living process holds it (the message says which), or the folder cannot be written.
         """
         file = self.path / "lock"
+        if file.is_symlink() or (file.exists() and not file.is_file()):  # what it leads to would be written over
+            raise TzdError(f"{file} is no plain file: remove it")
         with one_line_errors(self.path):
             file.open("a").close()
         with held(file) as free:
             if not free:
-                holder = file.read_text(errors="replace").strip() or "another process"
+                with file.open(errors="replace") as said:
+                    holder = said.read(200).strip() or "another process"
                 raise TzdError(
                     f"{self.path} is in use by {holder}: wait for it or stop it, or start a run of another name"
                 )

@@ -19,8 +19,6 @@ def model_config(values: Mapping[str, Any], where: str = "model") -> Architectur
     """The architecture that plain data describes (`model_type` says which)."""
     values = dict(values)
     model_type = values.pop("model_type", None)
-    require(
-        model_type in MODEL_CONFIGS,
-        f"unknown {where}.model_type '{model_type}'{nearest(str(model_type), MODEL_CONFIGS)}",
-    )
+    known = isinstance(model_type, str) and model_type in MODEL_CONFIGS
+    require(known, f"unknown {where}.model_type '{model_type}'{nearest(str(model_type)[:40], MODEL_CONFIGS)}")
     return from_mapping(MODEL_CONFIGS[model_type], values, where)

@@ -7,6 +7,7 @@ before them.
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,9 +33,12 @@ from tzd.configs.messages import one_line
 from tzd.errors import ConfigError, TzdError
 from tzd.mapping import to_mapping
 from tzd.sampling import descriptions, sampler, settings_of
+from tzd.untrusted import read_file
 
 GROUPS = ("model", "data", "tokenizer", "objective", "training", "engine", "logger")
 NAMING = ("config_name", "pretrained_model_name", "checkpoint_dir")  # of model: what says an architecture as a whole
+_REFERENCE = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,*]")
+_REFERENCES, _LARGEST = 16, 1 << 20  # in a YAML file; its bytes
 LOCAL = Path("configs")  # searched first, where the working directory has it
 
 
@@ -174,6 +178,8 @@ def _composer(folders: Sequence[Path]) -> Iterator[None]:
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     _SearchPath.folders = [folder for folder in folders if folder.is_dir()]
+    for folder in _SearchPath.folders:
+        _check_references(folder)
     try:
         with initialize_config_module("tzd.configs", job_name="tzd", version_base="1.3"):
             yield
@@ -184,6 +190,17 @@ def _composer(folders: Sequence[Path]) -> Iterator[None]:
     finally:
         _SearchPath.folders = ()
         GlobalHydra.instance().hydra = outer
+
+
+def _check_references(folder: Path) -> None:
+    """ConfigError for a YAML file that refers to its own parts again and again: a few lines of that fill any memory."""
+    for file in folder.rglob("*.yaml"):
+        try:
+            count = len(_REFERENCE.findall(read_file(file, _LARGEST)))
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+        if count > _REFERENCES:
+            raise ConfigError(f"{file} refers to its own parts {count} times (*NAME), where {_REFERENCES} are allowed")
 
 
 def _register() -> None:

@@ -8,7 +8,7 @@ import typing
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-from yaml import MarkedYAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from tzd.config import RunConfig
 from tzd.errors import ConfigError, MissingExtraError, nearest
@@ -26,6 +26,8 @@ def one_line(error: Exception) -> Exception:
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem or error.context}")
+    if isinstance(error, YAMLError):
+        return ConfigError(" ".join(str(error).split()))
     cause = next((e for e in (error, error.__cause__) if isinstance(e, OmegaConfBaseException)), None)
     if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and dataclasses.is_dataclass(cause.object_type):
         key, known = str(cause.full_key), [field.name for field in dataclasses.fields(cause.object_type)]

@@ -14,6 +14,7 @@ import numpy as np
 
 from tzd.corpus.tokenizer import Tokenizer, check_tokens, load_tokenizer
 from tzd.errors import CheckpointError, CorpusError, MissingExtraError, first_line
+from tzd.untrusted import read_file, read_json
 
 TEMPLATE = "chat_template.jinja"  # as the hub's repositories call it, beside tokenizer.json
 _CONFIG = "tokenizer_config.json"
@@ -89,11 +90,12 @@ def read_template(folder: Path) -> ChatTemplate | None:
         CorpusError: a file is damaged.
     """
     try:
-        config = dict(json.loads((folder / _CONFIG).read_bytes())) if (folder / _CONFIG).is_file() else {}
-        source = (folder / TEMPLATE).read_text("utf-8") if (folder / TEMPLATE).is_file() else config["chat_template"]
+        config = dict(read_json(folder / _CONFIG)) if (folder / _CONFIG).is_file() else {}
+        whole = (folder / TEMPLATE).is_file()
+        source = read_file(folder / TEMPLATE).decode("utf-8") if whole else config["chat_template"]
     except KeyError:
         return None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise CorpusError(f"the chat template in {folder} cannot be read: {error}; get the file again") from error
     if isinstance(source, list):  # several by name, of which one is the usual
         named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
@@ -188,17 +190,17 @@ def load_pairs(description: Mapping[str, Any], folder: Path) -> PairTokenizer:
     """
     base, special = description.get("base"), description.get("special_tokens", {})
     if not isinstance(base, Mapping) or not isinstance(special, Mapping) or base.get("kind") == PairTokenizer.kind:
-        raise CheckpointError("the checkpoint's description of its tokenizer is damaged; get the checkpoint again")
+        raise CheckpointError(f"{folder}: the description of its tokenizer is damaged; get the checkpoint again")
     template = None
     if "chat_template" in description:
         try:
-            template = ChatTemplate((folder / TEMPLATE).read_bytes().decode("utf-8"), dict(special))
+            template = ChatTemplate(read_file(folder / TEMPLATE).decode("utf-8"), dict(special))
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{folder / TEMPLATE} cannot be read ({error}); get the checkpoint again") from error
     tokenizer = PairTokenizer(load_tokenizer(base, folder), template)
     if description != tokenizer.describe():
         raise CheckpointError(
-            f"the checkpoint describes its tokenizer as {dict(description)}, but it is {tokenizer.describe()}; "
+            f"{folder} describes its tokenizer as {dict(description)}, but it is {tokenizer.describe()}; "
             "the files beside it are those of another one"
         )
     return tokenizer

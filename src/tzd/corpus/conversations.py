@@ -15,6 +15,7 @@ from tzd.corpus.corpus import SPLITS
 from tzd.corpus.files import Lookup, read_text
 from tzd.corpus.hub_datasets import load_splits
 from tzd.errors import CorpusError, nearest
+from tzd.untrusted import parse_json
 
 _HELD_OUT = 0.05  # of the conversations, for each split that a source does not bring
 
@@ -85,7 +86,8 @@ def open_pairs(settings: DataSettings, *, progress: bool = False) -> Pairs:
         for conversation in sources.get(split, ()):
             for pair in conversation:
                 digest.update(json.dumps([split, [dict(m) for m in pair.messages], pair.answer]).encode())
-    return Pairs({name: [p for c in rows for p in c] for name, rows in _split(sources).items()}, digest.hexdigest())
+    splits = _split(sources, settings.path or settings.dataset)
+    return Pairs({name: [p for c in rows for p in c] for name, rows in splits.items()}, digest.hexdigest())
 
 
 def find_file(path: str, data_dir: str | None = None) -> Path:
@@ -113,8 +115,8 @@ def read_lines(file: Path, settings: DataSettings) -> list[list[Pair]]:
             continue
         where = f"{file}, line {number}"
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise CorpusError(f"{where} is no JSON ({error}); a line holds one object, {{...}}") from error
         if not isinstance(row, dict):
             raise CorpusError(f"{where} is no JSON object, {{...}}, but {type(row).__name__}")
@@ -171,7 +173,7 @@ def _answer(text: str, where: str) -> str:
     return text
 
 
-def _split(sources: dict[str, list[list[Pair]]]) -> dict[str, list[list[Pair]]]:
+def _split(sources: dict[str, list[list[Pair]]], where: str | None) -> dict[str, list[list[Pair]]]:
     """All three splits: what a source does not bring is cut off the end of what there is to train on.
 
     Of a file the last twentieth is the test split, and the one before it the validation split. A source that brings a
@@ -181,7 +183,8 @@ def _split(sources: dict[str, list[list[Pair]]]) -> dict[str, list[list[Pair]]]:
     missing = () if "validation" in sources else ("test", "validation") if "test" not in sources else ("validation",)
     held = {name: max(1, round(_HELD_OUT * len(rest))) for name in missing}
     if len(rest) <= sum(held.values()):
-        raise CorpusError(f"there are {len(rest)} rows; to train, validate and test takes at least {len(held) + 1}")
+        least = len(held) + 1
+        raise CorpusError(f"{where}: there are {len(rest)} rows; to train, validate and test takes at least {least}")
     splits = dict(sources)
     for name, count in held.items():
         splits[name], rest = rest[-count:], rest[:-count]

@@ -21,6 +21,7 @@ from tzd.corpus.sharded_tokens import ShardedTokens
 from tzd.corpus.tokenizer import FILE, Tokenizer, load_tokenizer, make_tokenizer
 from tzd.errors import CheckpointError, ConfigError, CorpusError
 from tzd.mapping import from_mapping, require, to_mapping
+from tzd.untrusted import read_json
 
 INDEX = "index.json"
 DOCUMENTS = "documents.bin"
@@ -245,8 +246,8 @@ def _read_index(folder: Path) -> Index:
     if not is_sharded(folder):
         raise CorpusError(f"{folder} holds no {INDEX}: it is no folder of shards; make one with tzd corpus build")
     try:
-        index = from_mapping(Index, json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError, ConfigError) as error:
+        index = from_mapping(Index, read_json(path))
+    except (OSError, ValueError, TypeError, ConfigError) as error:
         raise CorpusError(f"{path} cannot be used: {error}; copy the folder again, or build it again") from error
     if index.sha256 != index.digest():
         raise CorpusError(f"{path} is damaged: its sha256 is not that of what it says; copy the folder again")

@@ -14,8 +14,9 @@ import numpy as np
 import tzd.corpus.tokenizers
 from tzd.config import TokenizerSettings
 from tzd.corpus.corpus import Texts
-from tzd.errors import CheckpointError, ConfigError, CorpusError, nearest
+from tzd.errors import CheckpointError, ConfigError, CorpusError, brief, nearest
 from tzd.mapping import require
+from tzd.untrusted import read_file
 
 FILE = "tokenizer.json"  # what a tokenizer that needs a file calls it
 
@@ -132,14 +133,16 @@ def load_tokenizer(description: Mapping[str, Any], folder: Path | None = None) -
 
     if description.get("kind") == PairTokenizer.kind:
         return load_pairs(description, folder or Path())
-    known = kinds()
+    known, where = kinds(), "the checkpoint" if folder is None else str(folder)
     name = description.get("kind")
     kind = known.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise CheckpointError(f"the checkpoint's tokenizer is of an unknown kind {name!r}{nearest(str(name), known)}")
+        raise CheckpointError(
+            f"the tokenizer of {where} is of an unknown kind {brief(name)}{nearest(str(name)[:40], known)}"
+        )
     path = (folder or Path()) / FILE
     try:
-        content = path.read_bytes() if kind.has_file else b""
+        content = read_file(path) if kind.has_file else b""
     except OSError as error:
         raise CheckpointError(f"cannot read {path} ({error.strerror}); a '{name}' tokenizer needs it") from error
     try:
@@ -148,7 +151,7 @@ def load_tokenizer(description: Mapping[str, Any], folder: Path | None = None) -
         raise CheckpointError(f"{path} is damaged: {error}; take the checkpoint from where it came again") from error
     if description != tokenizer.describe():
         raise CheckpointError(
-            f"the checkpoint describes its tokenizer as {dict(description)}, but it is {tokenizer.describe()}; "
+            f"{where} describes its tokenizer as {dict(description)}, but it is {tokenizer.describe()}; "
             "the file beside it is that of another one"
         )
     return tokenizer

@@ -9,7 +9,7 @@ from pathlib import Path
 from tzd.checkpoint.layout import CHECKSUMS, WEIGHTS
 from tzd.checkpoint.litgpt import LIT_MODEL
 from tzd.checkpoint.npz import NPZ
-from tzd.checkpoint.read import Checkpoint, check_finite, read_checkpoint
+from tzd.checkpoint.read import Checkpoint, check_finite, check_sizes, read_checkpoint
 from tzd.checkpoint.shipped import locate
 from tzd.checkpoint.single_file import read_npz
 from tzd.checkpoint.smdm import SAFETENSORS, read_smdm
@@ -50,6 +50,7 @@ def read_any(
     numbers = {"n_head": n_head, "block_size": block_size, "context_len": context_len}
     given = {name: value for name, value in numbers.items() if value is not None}
     checkpoint = _read(path, given)
+    check_sizes(checkpoint)
     check_finite(checkpoint)
     return checkpoint
 

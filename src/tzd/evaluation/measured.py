@@ -9,6 +9,7 @@ from typing import Any
 
 from tzd.checkpoint.durable import one_line_errors, replace_file
 from tzd.errors import UserError
+from tzd.untrusted import read_json
 
 _FOLDER = "points"
 
@@ -63,7 +64,7 @@ class Measured:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
+            content: dict[str, Any] = read_json(path)
             row = content["row"]
             if not isinstance(row, dict) or not isinstance(content["conditions"], dict):
                 raise ValueError("no point of a comparison")

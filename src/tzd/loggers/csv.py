@@ -9,9 +9,10 @@ from pathlib import Path
 
 from tzd.checkpoint.durable import one_line_errors, replace_file
 from tzd.training.records import COLUMNS, METRICS, Phase, Written, read_rows
+from tzd.untrusted import read_file
 
 SAMPLES = "samples.txt"
-_HEADER = re.compile(rb"^=== step (\d+), (?:test )?sample", re.MULTILINE)
+_HEADER = re.compile(rb"^=== step (\d{1,18}), (?:test )?sample", re.MULTILINE)
 
 
 class CsvLogger:
@@ -39,7 +40,7 @@ class CsvLogger:
             if self._metrics.exists():
                 rows = [row for row in read_rows(self._metrics) if int(row["step"]) <= resume_step]
             with one_line_errors(self._samples), suppress(FileNotFoundError):
-                samples = _samples_until(resume_step, self._samples.read_bytes())
+                samples = _samples_until(resume_step, read_file(self._samples))
         replace_file(self._metrics, "".join([_line(COLUMNS), *(_row(row) for row in rows)]).encode())
         replace_file(self._samples, samples)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Literal, Protocol
 import numpy as np
 
 from tzd.errors import UserError
+from tzd.untrusted import read_file
 
 METRICS = "metrics.csv"
+_STEP = re.compile(r"\d{1,18}", re.ASCII)
 
 COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -81,7 +84,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         UserError: the file cannot be read, or a row is damaged.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_file(path).decode("utf-8", "replace")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; give a run folder") from error
     whole, _, _ = text.rpartition("\n")
@@ -89,7 +92,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     rows = []
     try:
         for row in reader:
-            if None in row or None in row.values() or not row.get("step", "").isdecimal():
+            if None in row or None in row.values() or not _STEP.fullmatch(row.get("step", "")):
                 raise ValueError
             rows.append(row)
     except (ValueError, csv.Error) as error:

@@ -24,6 +24,7 @@ from tzd.checkpoint.durable import replace_file
 from tzd.errors import CheckpointError, UserError
 from tzd.printable import printable
 from tzd.sampling import Frame
+from tzd.untrusted import parse_json
 from tzd.viewers.film import BLANK, Change, Film
 from tzd.viewers.html import ROWS, player_html
 from tzd.viewers.panel import Panel
@@ -129,6 +130,8 @@ def check_ending(path: Path) -> None:
 
 def is_trace(path: str | Path) -> bool:
     """Whether a file is a trace, rather than weights or anything else; a damaged one may be none."""
+    if not Path(path).is_file():  # a pipe might never end
+        return False
     try:
         with zipfile.ZipFile(path) as file:
             return f"{_MARK}.npy" in file.namelist()
@@ -276,8 +279,8 @@ def _within(values: np.ndarray, least: float, most: float) -> bool:
 
 def _read_json(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        said = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{path} is a damaged trace: its json is none; get the file again") from error
     kinds: dict[str, Any] = {
         "title": str, "columns": int | None, "mask_id": int, "lives": bool, "pieces": list, "about": dict,

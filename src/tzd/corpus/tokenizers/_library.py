@@ -16,6 +16,8 @@ from tzd.errors import CorpusError
 if TYPE_CHECKING:
     import tokenizers
 
+_LARGEST = 1 << 24  # tokens of a vocabulary, sixty times those of the largest ones that there are
+
 
 @dataclass(frozen=True)
 class LibraryTokenizer:
@@ -38,6 +40,8 @@ class LibraryTokenizer:
         self.library.no_padding()
         if not self.library.get_vocab_size():
             raise ValueError("it has no tokens")
+        if self.vocab_size > _LARGEST:
+            raise ValueError(f"it has a token of the number {self.vocab_size - 1}, where {_LARGEST - 1} is the largest")
         for name, token in self._special().items():
             if type(token) is not int or not 0 <= token < self.vocab_size:
                 raise ValueError(f"{name} must be one of its {self.vocab_size} tokens, not {token!r}")
@@ -128,5 +132,7 @@ def load_library(content: bytes) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_str(content.decode("utf-8"))
     except ValueError:
         raise
-    except Exception as error:  # the library raises nothing more special
+    except BaseException as error:  # the library raises nothing more special; where it gives up, not even an Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ValueError(f"no file of the tokenizers library ({error})") from error

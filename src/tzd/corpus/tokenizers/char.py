@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from tzd.config import TokenizerSettings
 from tzd.corpus.corpus import Texts
 from tzd.corpus.tokenizer import Kind
 from tzd.corpus.tokenizers._characters import CharacterTokenizer
+from tzd.untrusted import parse_json
 
 
 def _make(settings: TokenizerSettings, corpus: Texts) -> CharacterTokenizer:
@@ -17,7 +17,7 @@ def _make(settings: TokenizerSettings, corpus: Texts) -> CharacterTokenizer:
 
 
 def _load(description: Mapping[str, Any], content: bytes) -> CharacterTokenizer:
-    data = json.loads(content)
+    data = parse_json(content)
     characters = data.get("characters") if isinstance(data, dict) and data.get("kind") == "char" else None
     if not isinstance(characters, str) or not characters or len(set(characters)) != len(characters):
         raise ValueError("it does not list the characters of a 'char' tokenizer, each once")

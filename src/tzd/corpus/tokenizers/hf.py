@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tzd.corpus.tokenizer import FILE, Kind
 from tzd.corpus.tokenizers._library import LibraryTokenizer, load_library
 from tzd.errors import CorpusError, MissingExtraError, TzdError, first_line
 from tzd.hub import quietly, repository
+from tzd.untrusted import read_file, read_json
 
 # What a tokenizer is made of: the library's own file; which tokens are special; the files of older kinds.
 FILES = (FILE, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
@@ -33,7 +33,7 @@ def read_folder(folder: Path) -> LibraryTokenizer:
     """
     path = folder / FILE
     try:
-        content = path.read_bytes() if path.is_file() else _converted(folder)
+        content = read_file(path) if path.is_file() else _converted(folder)
         library = load_library(content)
         ids = {name: library.token_to_id(token) for name, token in special_tokens(folder).items() if name in _SPECIAL}
         return LibraryTokenizer("hf", library, **ids)
@@ -60,8 +60,8 @@ def special_tokens(folder: Path) -> dict[str, str]:
 def _json(file: Path) -> dict[str, Any]:
     """What a JSON file says; nothing if there is none."""
     try:
-        said = json.loads(file.read_bytes()) if file.is_file() else {}
-    except (OSError, ValueError, RecursionError) as error:
+        said = read_json(file) if file.is_file() else {}
+    except (OSError, ValueError) as error:
         raise CorpusError(f"{file} cannot be read: {error}; get the file again") from error
     if not isinstance(said, dict):
         raise CorpusError(f"{file} is damaged: it is no JSON object; get the file again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def read_arrays(path: Path, part: str | None = None) -> dict[str, np.ndarray]:
         CheckpointError: it is damaged, or no state dict of tensors.
     """
     try:
+        _check_packing(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats of old, which are refused below or read all the same
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -64,6 +66,14 @@ def read_arrays(path: Path, part: str | None = None) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{path} cannot be read: {printable(reason)}; get the file again") from error
 
 
+def _check_packing(path: Path) -> None:
+    """CheckpointError for a file that would become larger than it is; PyTorch packs nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if sum(member.file_size for member in file.infolist()) > path.stat().st_size:
+                raise CheckpointError(f"{path} is packed, as PyTorch packs no file: save it again with torch.save")
+
+
 def _tensors(path: Path, state: object) -> dict[str, torch.Tensor]:
     """The state dict, if it is one."""
     if not isinstance(state, Mapping) or not state:
@@ -76,4 +86,9 @@ def _tensors(path: Path, state: object) -> dict[str, torch.Tensor]:
                 f"{path} is no state dict of tensors: it holds {printable(str(name))} as {kind}; save the model's own"
                 " state_dict() alone"
             )
+    size, held = path.stat().st_size, sum(value.nbytes for value in state.values())
+    if held > 2 * size:  # a view can repeat one number without end; two names for one tensor are customary
+        raise CheckpointError(
+            f"{path} has {size} bytes and describes {held} bytes of tensors: it repeats what it holds"
+        )
     return dict(state)
