@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon
 
 from tzd.config import ModelSettings, TinyConfig, TrainingSettings
+from tzd.engines.torch import optim
 from tzd.engines.torch.optim import MuonWithAdamW, make_optimizer, split_parameters
 from tzd.engines.torch.tiny import Tiny
 
@@ -106,6 +107,24 @@ def test_muon_with_adamw_is_torchs_muon_and_torchs_adamw_bit_for_bit() -> None:
         assert identical(ours, theirs)
     moved = {name for (name, p), q in zip(ours.named_parameters(), before.parameters(), strict=True) if (p != q).any()}
     assert moved == {name for name, p in ours.named_parameters() if p.requires_grad}
+
+
+def test_matrices_of_one_shape_are_orthogonalised_together_as_torchs_muon_does_each_bit_for_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(optim, "_STACKED", 2 * 48 * 24)  # two of the three at a time
+    shapes = [(48, 24), (24, 48), (24, 24)] * 3
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = nn.ParameterList(torch.zeros(shape) for shape in shapes), nn.ParameterList(map(torch.zeros, shapes))
+    optimizer = make_optimizer(ours, MODEL, settings("muon"))
+    muon = Muon(theirs, lr=MUON_LR, weight_decay=DECAY, momentum=0.95, nesterov=True, adjust_lr_fn="original")
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        optimizer.step()
+        muon.step()
+        assert identical(ours, theirs)
 
 
 def test_adamw_is_torchs_own_with_the_settings_given() -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from tzd.config import ModelSettings, TrainingSettings
+from tzd.engines.torch.sharded import sharded_like, whole
 
-_MUON_ONLY = {
-    "momentum": 0.95,
-    "nesterov": True,
-    "ns_coefficients": (3.4445, -4.775, 2.0315),
-    "ns_steps": 5,
-    "eps": 1e-7,
-}
+_MOMENTUM = 0.95
+_NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
+_ITERATIONS = 5
+_STACKED = 2**22  # numbers of the matrices that are iterated at once: larger ones gain nothing, and take memory
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
@@ -38,11 +37,29 @@ def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
     return hidden, outer, vectors
 
 
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """The matrices with all singular values near 1, in bfloat16, by Newton-Schulz iterations (Jordan et al., 2024).
+
+    Args:
+        matrices: (N, m, n) of any dtype. Bit for bit what `torch.optim.Muon` makes of each of them.
+    """
+    a, b, c = _NEWTON_SCHULZ
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.to(torch.bfloat16)
+    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
+    x = x.mT if tall else x
+    for _ in range(_ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
 class MuonWithAdamW(Optimizer):
     """Muon on the first group of parameters, AdamW on the others.
 
-    One optimizer, so that Lightning clips, accumulates and saves as usual: both inner ones work on the groups and
-    the state of this one. Muon: Jordan et al. 2024, `torch.optim.Muon`.
+    One optimizer, so that Lightning clips, accumulates and saves as usual: PyTorch's AdamW works on the groups and the
+    state of this one. Muon: Jordan et al. 2024, step for step `torch.optim.Muon`, but that matrices of one shape are
+    orthogonalised together.
 
     Args:
         groups: parameter groups; the first is Muon's.
@@ -53,11 +70,9 @@ class MuonWithAdamW(Optimizer):
         self._link()
 
     def _link(self) -> None:
-        self._muon = Muon([{**self.param_groups[0]}])
         self._adamw = AdamW([{**group} for group in self.param_groups[1:]])
-        self._muon.param_groups = self.param_groups[:1]
         self._adamw.param_groups = self.param_groups[1:]
-        self._muon.state = self._adamw.state = self.state
+        self._adamw.state = self.state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a state; it replaces groups and state, so that the inner optimizers are linked anew."""
@@ -70,9 +85,34 @@ class MuonWithAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._muon.step()
+        self._muon()
         self._adamw.step()
         return loss
+
+    @torch.no_grad()
+    def _muon(self) -> None:
+        group = self.param_groups[0]
+        shapes: dict[torch.Size, list[Tensor]] = {}
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                shapes.setdefault(parameter.shape, []).append(parameter)
+        for (m, n), parameters in shapes.items():
+            rate, together = group["lr"] * math.sqrt(max(1, m / n)), max(1, _STACKED // (m * n))
+            for start in range(0, len(parameters), together):
+                part = parameters[start : start + together]
+                directions = orthogonalised(torch.stack([self._direction(parameter) for parameter in part]))
+                for parameter, direction in zip(part, directions, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(sharded_like(direction, parameter), alpha=-rate)
+
+    def _direction(self, parameter: Tensor) -> Tensor:
+        """The gradient after Nesterov's momentum, whole, in bfloat16."""
+        state, gradient = self.state[parameter], parameter.grad
+        assert gradient is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        kept = state["momentum_buffer"].lerp_(gradient, 1 - _MOMENTUM)
+        return whole(gradient.lerp(kept, _MOMENTUM).to(torch.bfloat16))
 
 
 def make_optimizer(network: nn.Module, model: ModelSettings, training: TrainingSettings) -> Optimizer:
@@ -88,6 +128,5 @@ def make_optimizer(network: nn.Module, model: ModelSettings, training: TrainingS
     rest = [plain] if vectors else []
     if training.optimizer == "adamw" or not hidden:
         return AdamW([{"params": hidden + outer, **decayed}, *rest])
-    muon = {"params": hidden, "lr": training.muon_lr, "weight_decay": training.weight_decay, **_MUON_ONLY}
-    muon["adjust_lr_fn"] = "original"
+    muon = {"params": hidden, "lr": training.muon_lr, "weight_decay": training.weight_decay}
     return MuonWithAdamW([muon, {"params": outer, **decayed}, *rest])
