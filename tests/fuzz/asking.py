@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,4 +100,3 @@ READERS = (
         names=False,
     ),
 )
-assert os.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections.abc import Callable
@@ -266,17 +267,11 @@ def write(folder: Path, files: Files) -> None:
             case Link(target):
                 path.symlink_to(target)
             case Pipe():
-                _mkfifo(path)
+                os.mkfifo(path)
             case Folder():
                 path.mkdir()
             case _:
                 path.write_bytes(content)
-
-
-def _mkfifo(path: Path) -> None:
-    import os
-
-    os.mkfifo(path)
 
 
 Mutator = Callable[[random.Random, bytes], bytes]

@@ -178,6 +178,11 @@ def load(
     )
     described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
     tokenizer = load_tokenizer(described, checkpoint.folder) if described else None
+    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint.source} writes {config.vocab_size} tokens, and its tokenizer has {tokenizer.vocab_size}: it"
+            " is another model's"
+        )
     sampling = read_sampling(checkpoint.config, f"{where}: sampling")
     return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"), sampling=sampling)
 

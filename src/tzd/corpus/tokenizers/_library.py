@@ -16,7 +16,7 @@ from tzd.errors import CorpusError
 if TYPE_CHECKING:
     import tokenizers
 
-_LARGEST = 1 << 24  # tokens of a vocabulary, sixty times those of the largest ones that there are
+_LARGEST = 1 << 21  # tokens of a vocabulary; the largest ones that there are have an eighth of that
 
 
 @dataclass(frozen=True)
