@@ -123,7 +123,7 @@ def test_every_prompt_of_a_canvas_that_is_full_already_costs_nothing(engine: str
 
 @pytest.mark.parametrize("name", ["nelbo", "nelbo_t", "exact_k", "pooled"])
 @pytest.mark.parametrize("curve", ["linear", "cosine", "sine", "poly"])
-@pytest.mark.parametrize("length", [1, 2, 8192])
+@pytest.mark.parametrize("length", [1, 2, 1024])
 def test_rows_with_nothing_to_mask_weigh_nothing_and_others_weigh_numbers(name: str, curve: str, length: int) -> None:
     maskable = np.ones((4, length), bool)
     maskable[1] = False  # a row that is all given
@@ -153,10 +153,10 @@ def test_a_power_whose_weights_no_float_holds_is_refused() -> None:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("objective", ["nelbo", "pooled"])
-def test_windows_of_one_character_are_learnt(objective: str, precision: str, engine: str, tmp_path: Path) -> None:
-    smallest = {"model.block_size": 1, "data.block_size": 1, "objective.name": objective, "training.max_steps": 3}
+def test_windows_of_one_character_are_learnt(precision: str, engine: str, tmp_path: Path) -> None:
+    smallest = {"model.block_size": 1, "data.block_size": 1, "training.max_steps": 3}
     rates = {"training.muon_lr": 1e-30, "model.lr": 1e-30}  # steps that underflow in bfloat16
     run = train(tmp_path, {**smallest, **rates, "training.precision": precision}, engine=engine)
-    assert np.isfinite(read_metrics(run.path)["loss"][1:]).all()
+    metrics = read_metrics(run.path)
+    assert np.isfinite(metrics["loss"]).sum() == 3 and np.isfinite(metrics["val_nats_per_token"][-1])
     assert all(np.isfinite(value).all() for value in weights(run).values())
