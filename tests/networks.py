@@ -20,6 +20,7 @@ from tzd.training.initial import initial_weights
 
 CONFIG = TinyConfig(vocab_size=11, n_layer=2, n_head=2, n_embd=16, block_size=12)
 TIMED = replace(CONFIG, time_steps=8)
+RESIDUAL = replace(CONFIG, value_residual=True)
 
 
 def initial(config: TinyConfig = CONFIG) -> Tiny:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from networks import CONFIG, TIMED, stirred, weights_of
+from networks import CONFIG, RESIDUAL, TIMED, stirred, weights_of
 from tzd.config import SmdmConfig
 from tzd.diffusion.denoiser import Denoiser, FunctionDenoiser
 from tzd.engines import engine_module
@@ -19,7 +19,7 @@ SMDM = SmdmConfig(vocab_size=11, n_layer=2, n_head=4, n_query_groups=2, n_embd=1
 
 
 def denoiser_of(engine: str, model_type: str, block_len: int) -> Denoiser:
-    config = TIMED if model_type == "timed" else CONFIG
+    config = {"timed": TIMED, "value residual": RESIDUAL}.get(model_type, CONFIG)
     weights = weights_of(stirred(config))
     if model_type == "smdm":
         rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("model_type", ["tiny", "smdm"])
+@pytest.mark.parametrize("model_type", ["tiny", "smdm", "value residual"])
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize(("block_len", "length"), [(5, 12), (1, 12), (4, 30)])
 def test_the_exact_cache_of_block_diffusion_changes_nothing(

@@ -123,6 +123,7 @@ def models(draw: st.DrawFn) -> TinyConfig:
         norm_eps=draw(st.sampled_from([1e-5, float(np.finfo(np.float32).eps)])),
         rope_base=draw(st.sampled_from([10000.0, 10.0])),
         time_steps=draw(st.sampled_from([0, 1, 7])),
+        value_residual=draw(st.booleans()),
         rotary_tables=draw(st.booleans()),
     )
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import tzd
-from networks import CONFIG, TIMED, canvas, checkpoint, logits_of, stirred, weights_of
+from networks import CONFIG, RESIDUAL, TIMED, canvas, checkpoint, logits_of, stirred, weights_of
 from tzd.config import SmdmConfig, TinyConfig
 from tzd.engines.torch.denoiser import TorchDenoiser, build, load_denoiser
 from tzd.engines.torch.inference import bfloat16_is_native
@@ -94,7 +94,7 @@ def test_eight_bits_round_to_half_a_step_and_hold_zeros_and_no_rows_at_all() -> 
 # --- whole networks -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", [CONFIG, TIMED, replace(CONFIG, rotary_tables=True)])
+@pytest.mark.parametrize("config", [CONFIG, TIMED, RESIDUAL, replace(CONFIG, rotary_tables=True)])
 @pytest.mark.parametrize("precision, share", WITHIN)
 def test_a_network_made_ready_computes_the_same_within_its_precision(
     config: TinyConfig, precision: str, share: float

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from networks import CONFIG, TIMED, canvas, initial, logits_of, stirred
+from networks import CONFIG, RESIDUAL, TIMED, canvas, initial, logits_of, stirred
 from tzd.config import TinyConfig
 from tzd.diffusion.likelihood import nelbo
 from tzd.engines.torch.denoiser import TorchDenoiser
@@ -73,6 +73,31 @@ def test_the_presets_have_the_sizes_they_are_named_for() -> None:
         10.7,
         70.9,
     ]
+
+
+# --- values of the first layer ------------------------------------------------------------------------------------
+
+
+def with_values(mix: tuple[float, float], own: float = 1.0) -> np.ndarray:
+    """Logits where the second layer mixes values so, and its own ones are multiplied by `own`."""
+    network = stirred(RESIDUAL)
+    with torch.no_grad():
+        network.blocks[1].attention.value_mix.copy_(torch.tensor(mix))
+        network.blocks[1].attention.qkv.weight[32:] *= own
+    return logits_of(network, canvas(), RESIDUAL)
+
+
+def test_values_are_mixed_with_those_of_the_first_layer_by_two_numbers() -> None:
+    assert {name for name, _ in stirred(RESIDUAL).named_parameters() if "mix" in name} == {
+        "blocks.1.attention.value_mix"
+    }
+    np.testing.assert_array_equal(with_values((0, 1), own=7.0), with_values((0, 1)))
+    np.testing.assert_allclose(with_values((2, 0)), with_values((1, 0), own=2.0), atol=1e-5)
+    assert np.abs(with_values((1, 0)) - with_values((0, 1))).max() > 1e-2
+
+
+def test_an_equal_mix_is_what_training_begins_with() -> None:
+    assert initial(RESIDUAL).blocks[1].attention.value_mix.tolist() == [0.5, 0.5]
 
 
 # --- positions and attention ------------------------------------------------------------------------------------

@@ -238,13 +238,17 @@ def write_npz(path: Path, checkpoint: Checkpoint) -> str:
         One line: with which settings the port reads the file, or why it cannot.
 
     Raises:
-        UserError: `check_export` says so.
+        UserError: `check_export` says so, or the model has what the port has not.
         CheckpointError: the weights are not those of a `tiny` model.
         TzdError: it cannot be written.
     """
     config = model_config(checkpoint.section("model"), f"{checkpoint.folder / CONFIG}: model")
     _check_type(path, config.model_type)
     assert isinstance(config, TinyConfig)
+    if config.value_residual:
+        raise UserError(
+            f"cannot write {path}: a {NPZ} has no place for model.value_residual=true, which this model has"
+        )
     tokenizer = load_tokenizer(checkpoint.section("tokenizer"), checkpoint.folder)
     check_export(path, tokenizer)
     config, stored = port.as_stored(checkpoint.weights, config, ascii_text=tokenizer.kind == "ascii")

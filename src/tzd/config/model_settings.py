@@ -46,6 +46,7 @@ class ModelSettings:
     norm_eps: float | None = None
     rope_base: float | None = None
     time_steps: int = 0
+    value_residual: bool = False
     n_query_groups: int | None = None
     bias: bool | None = None
     norm_class_name: str | None = None

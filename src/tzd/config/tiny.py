@@ -24,6 +24,8 @@ class TinyConfig:
         norm_eps: epsilon of the root-mean-square norms.
         rope_base: base of the rotary frequencies.
         time_steps: rows of the time embedding; 0 for a model that is not conditioned on time.
+        value_residual: whether each layer but the first mixes its values with those of the first, by two learnt numbers
+            (Zhou et al., arXiv:2410.17897, section 3).
         rotary_tables: whether the tables of rotary positions come with the weights (`rotary.cos`, `rotary.sin`), as
             in files of Tiny Diffusion's MLX port, which trained them; else they are computed.
     """
@@ -41,6 +43,7 @@ class TinyConfig:
     norm_eps: float = 1e-5
     rope_base: float = 10000.0
     time_steps: int = 0
+    value_residual: bool = False
     rotary_tables: bool = False
 
     def __post_init__(self) -> None:

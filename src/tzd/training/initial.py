@@ -34,8 +34,11 @@ def _tiny(name: str, shape: tuple[int, ...], seed: int, layers: int) -> np.ndarr
     """Tiny Diffusion's rule.
 
     Matrices are normal with standard deviation 1/√fan_in · min(1, √(fan_out/fan_in)) (arXiv:2310.17813), embeddings
-    standard normal; output projections and head start at zero, so that the first prediction is uniform.
+    standard normal; output projections and head start at zero, so that the first prediction is uniform. Values are
+    mixed half and half (arXiv:2410.17897).
     """
+    if name.endswith("value_mix"):
+        return np.full(shape, 0.5, np.float32)
     if name == "head.weight" or name.endswith(("attention.out.weight", "mlp.down.weight")):
         return np.zeros(shape, np.float32)
     draws = normals(seed, name, 0, shape)

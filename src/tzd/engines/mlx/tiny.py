@@ -73,6 +73,8 @@ class Attention(nn.Module):
         self.norm_eps = config.norm_eps
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=False)
+        if config.value_residual and layer:
+            self.value_mix = mx.full((2,), 0.5)
 
     def __call__(
         self,
@@ -82,17 +84,25 @@ class Attention(nn.Module):
         mask: mx.array | None,
         memory: Memory | None = None,
         rows: mx.array | None = None,
-    ) -> mx.array:
-        """(B, L, C) -> the same, or (N, C) at `rows`; tables broadcast to (B, L, 2, heads, width / 2)."""
+        first: mx.array | None = None,
+    ) -> tuple[mx.array, mx.array]:
+        """(B, L, C) -> the same, or (N, C) at `rows`, and the first layer's values (B, L, heads, width).
+
+        The tables broadcast to (B, L, 2, heads, width / 2); `first` is None in the first layer.
+        """
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.n_head, width // self.n_head)
         qk = mx.fast.rms_norm(rotate(qkv[:, :, :2], cos, sin), None, self.norm_eps)
         k, v = qk[:, :, 1], qkv[:, :, 2]
+        first = v if first is None else first
+        if "value_mix" in self:  # arXiv:2410.17897
+            own, other = self.value_mix.astype(v.dtype)
+            v = own * v + other * first
         if memory is not None:
             k, v = memory.updated(self.layer, k, v)
         q, k, v = (part.transpose(0, 2, 1, 3) for part in (qk[:, :, 0], k, v))
         mixed = attend(q, k, v, mask)
-        return self.out(picked(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width), rows))
+        return self.out(picked(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width), rows)), first
 
 
 class Mlp(nn.Module):
@@ -127,13 +137,18 @@ class Block(nn.Module):
         key: mx.array | None,
         memory: Memory | None = None,
         rows: mx.array | None = None,
-    ) -> mx.array:
-        """(B, L, C) float32 -> the same, or (N, C) at `rows`; the tables' dtype is that of the matrices."""
-        first, second = (None, None) if key is None else mx.random.split(key)
-        mixed = self.attention(mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype), cos, sin, mask, memory, rows)
-        x = picked(x, rows) + dropout(mixed, self.dropout, first)
+        first: mx.array | None = None,
+    ) -> tuple[mx.array, mx.array]:
+        """(B, L, C) float32 -> the same, or (N, C) at `rows`, and the first layer's values.
+
+        The tables' dtype is that of the matrices.
+        """
+        keys = (None, None) if key is None else mx.random.split(key)
+        normed = mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype)
+        mixed, first = self.attention(normed, cos, sin, mask, memory, rows, first)
+        x = picked(x, rows) + dropout(mixed, self.dropout, keys[0])
         mixed = self.mlp(mx.fast.rms_norm(x, None, self.norm_eps).astype(cos.dtype))
-        return x + dropout(mixed, self.dropout, second)
+        return x + dropout(mixed, self.dropout, keys[1]), first
 
 
 class Rotary(nn.Module):
@@ -220,9 +235,9 @@ class Tiny(nn.Module):
         x = mx.fast.rms_norm(dropout(x, self.config.dropout, keys[0]), None, eps)
         cos, sin = self.rotary(tokens.shape[1], positions, dtype)
         mask = attention_mask(attention)
-        last = self.config.n_layer - 1
+        last, first = self.config.n_layer - 1, None
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, mask, keys[i + 1], memory, rows if i == last else None)
+            x, first = block(x, cos, sin, mask, keys[i + 1], memory, rows if i == last else None, first)
         return mx.fast.rms_norm(x, None, eps).astype(dtype)
 
     def head_weight(self) -> mx.array | None:

@@ -63,6 +63,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+def mixed_values(v: Tensor, first: Tensor, mix: Tensor | None) -> Tensor:
+    """Values with those of the first layer, of the same shape, mixed in by two numbers (arXiv:2410.17897), if given."""
+    if mix is None:
+        return v
+    own, other = mix.to(v.dtype)
+    return own * v + other * first
+
+
 class Attention(nn.Module):
     """Bidirectional attention with rotary positions and normalised queries and keys."""
 
@@ -73,19 +81,33 @@ class Attention(nn.Module):
         self.norm_eps = config.norm_eps
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=False)
+        self.value_mix = nn.Parameter(torch.empty(2)) if config.value_residual and layer else None
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, memory: Memory | None = None) -> Tensor:
-        """(B, L, C) -> (B, L, C); tables broadcast to (B, L, 2, heads, width / 2)."""
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        memory: Memory | None = None,
+        first: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, L, C) -> the same, and the first layer's values; tables broadcast to (B, L, 2, heads, width / 2).
+
+        `first` holds the values of the first layer, (B, L, heads, width); None in that one.
+        """
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.n_head, width // self.n_head)
         qk, v = qkv.split((2, 1), dim=2)
         qk, v = rotate(qk, cos, sin), v.squeeze(2)
         q, k = F.rms_norm(qk, (qk.shape[-1],), eps=self.norm_eps).to(qkv.dtype).unbind(2)
+        first = v if first is None else first
+        v = mixed_values(v, first, self.value_mix)
         if memory is not None:
             k, v = memory.updated(self.layer, k, v)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         mixed = attend(q, k, v, mask)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width)), first
 
 
 class Mlp(nn.Module):
@@ -111,13 +133,21 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.mlp = Mlp(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, memory: Memory | None = None) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        memory: Memory | None = None,
+        first: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, L, C) -> the same, and the first layer's values."""
         width = (x.shape[-1],)
-        mixed = self.attention(F.rms_norm(x, width, eps=self.norm_eps), cos, sin, mask, memory)
+        mixed, first = self.attention(F.rms_norm(x, width, eps=self.norm_eps), cos, sin, mask, memory, first)
         x = x + F.dropout(mixed, self.dropout, self.training)
         mixed = self.mlp(F.rms_norm(x, width, eps=self.norm_eps))
-        return x + F.dropout(mixed, self.dropout, self.training)
+        return x + F.dropout(mixed, self.dropout, self.training), first
 
 
 class Rotary(nn.Module):
@@ -180,9 +210,9 @@ class Tiny(nn.Module):
         x = F.dropout(x, self.config.dropout, self.training)
         x = F.rms_norm(x, (x.shape[-1],), eps=self.config.norm_eps)
         cos, sin = self.rotary(tokens.shape[1], positions, self._dtype())
-        mask = attention_mask(attention)
+        mask, first = attention_mask(attention), None
         for block in self.blocks:
-            x = block(x, cos, sin, mask, memory)
+            x, first = block(x, cos, sin, mask, memory, first)
         if rows is not None:
             x = x.reshape(-1, x.shape[-1])[rows]
         x = F.rms_norm(x, (x.shape[-1],), eps=self.config.norm_eps)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tzd.engines.torch.cache import Memory
 from tzd.engines.torch.packed import Packed, Quantised
-from tzd.engines.torch.tiny import Attention, Block, Tiny, attention_mask
+from tzd.engines.torch.tiny import Attention, Block, Tiny, attention_mask, mixed_values
 
 Layer = type[Packed] | type[Quantised]
 _QUERIES = 512  # of a product with all keys: what is held does not grow with the square of the length
@@ -62,21 +62,29 @@ class SamplingAttention(nn.Module):
         super().__init__()
         self.layer, self.n_head = attention.layer, attention.n_head
         self.qkv = layer(_in_pairs(attention.qkv, attention.n_head), dtype)
+        self.value_mix = attention.value_mix
         head = attention.qkv.in_features // attention.n_head
         # half of the scores' factor for queries, half for keys; in bits, as powers of 2 are cheaper than those of e
         self.norm = RootMeanSquare(head, attention.norm_eps, square=head**-0.5 / math.log(2))
 
-    def forward(self, h: Tensor, turn: Tensor, mask: Tensor | None, memory: Memory | None) -> Tensor:
-        """Attention over normalised tokens (B, L, C) -> (B, L, C); `turn` broadcasts over (B, heads, L, width / 2)."""
+    def forward(
+        self, h: Tensor, turn: Tensor, mask: Tensor | None, memory: Memory | None, first: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Attention over normalised tokens (B, L, C) -> (B, L, C), and the first layer's values (B, heads, L, width).
+
+        `turn` broadcasts over (B, heads, L, width / 2); `first` is None in the first layer.
+        """
         batch, length, width = h.shape
         q_k_v = self.qkv(h).view(batch, length, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
         qk = q_k_v[:2].to(torch.float32, memory_format=torch.contiguous_format)
         torch.view_as_complex(qk.unflatten(-1, (-1, 2))).mul_(turn)
         q, k = qk.mul_(self.norm(qk)).to(q_k_v.dtype)  # after turning: tables that were trained change lengths
         v = q_k_v[2]
+        first = v if first is None else first
+        v = mixed_values(v, first, self.value_mix)
         if memory is not None:
             k, v = (part.transpose(1, 2) for part in memory.updated(self.layer, k.transpose(1, 2), v.transpose(1, 2)))
-        return _attend(q, k, v, mask).view(batch, length, width)
+        return _attend(q, k, v, mask).view(batch, length, width), first
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -124,14 +132,20 @@ class SamplingBlock(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, turn: Tensor, mask: Tensor | None, memory: Memory | None, rows: Tensor | None
-    ) -> Tensor:
-        """(B, L, C) -> (B, L, C), or (N, C) of the N `rows`; what is in `x` is lost."""
-        mixed = self.attention(x * self.norm(x), turn, mask, memory)
+        self,
+        x: Tensor,
+        turn: Tensor,
+        mask: Tensor | None,
+        memory: Memory | None,
+        first: Tensor | None,
+        rows: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, L, C) -> (B, L, C), or (N, C) of the N `rows`, and the first layer's values; what is in `x` is lost."""
+        mixed, first = self.attention(x * self.norm(x), turn, mask, memory, first)
         if rows is not None:
             mixed, x = (part.flatten(0, 1)[rows] for part in (mixed, x))
         x.add_(self.out(mixed))
-        return x.add_(self.down(self.up(x * self.norm(x), "relu").square_()))
+        return x.add_(self.down(self.up(x * self.norm(x), "relu").square_())), first
 
 
 class SamplingTiny(nn.Module):
@@ -174,8 +188,9 @@ class SamplingTiny(nn.Module):
         turn = self.turn[: tokens.shape[1]] if positions is None else self.turn[positions].unsqueeze(1)
         mask, wanted = attention_mask(attention), None if rows is None else F.pad(rows, (0, -len(rows) % _ROWS))
         *most, last = self.blocks
+        first = None
         for block in most:
-            x = block(x, turn, mask, memory, None)
-        x = last(x, turn, mask, memory, wanted)
+            x, first = block(x, turn, mask, memory, first)
+        x, _ = last(x, turn, mask, memory, first, wanted)
         logits = self.head(x * self.norm(x))
         return logits if rows is None else logits[: len(rows)]
