@@ -37,7 +37,7 @@ def test_every_command_explains_itself(name: str, tzd: Run, capsys: pytest.Captu
     [
         (["sampel"], "unknown command 'sampel' (did you mean 'sample'?)"),
         (["--verison"], "unknown option '--verison' (did you mean '--version'?)"),
-        (["sample"], "the following arguments are required: CKPT (see 'tzd sample --help')"),
+        (["infill"], "the following arguments are required: TEXT (see 'tzd infill --help')"),
         (["eval", "x"], "say what to measure: --data X, --infill, --gen-ppl or --tasks A,B"),
         (["sample", "x", "--lenght", "3"], "tzd sample has no argument '--lenght' (did you mean '--length'?)"),
         (["sample", "x", "--sampler.stpes=3"], "tzd sample has no argument '--sampler.stpes' (did you mean"),
