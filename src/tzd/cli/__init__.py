@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from tzd import __version__
 from tzd.errors import TzdError, UserError, nearest
+from tzd.printable import printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("tzd.cli.demo", "see a model write, then train a small one on this machine"),
@@ -123,5 +124,5 @@ def _help() -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"tzd: {' '.join(message.split())}", file=sys.stderr)
+    print(f"tzd: {printable(message, keep='')}", file=sys.stderr)
     return code
