@@ -63,7 +63,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments: list[str], 
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x"), 1, "No space left on device: runs/x"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/x"), 1, "Permission denied: /x"),
-        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/a  b\n\x1b[2J"), 1, "Permission denied: /a  b⏎␛[2J"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a  b\n\x1b[2J"), 1, "No space left on device: a  b⏎␛[2J"),
         (MemoryError(), 1, "out of memory: a smaller batch, length or model fits"),
     ],
 )

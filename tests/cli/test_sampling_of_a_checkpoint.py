@@ -52,6 +52,14 @@ def test_whoever_names_no_sampler_gets_it(own: Path, trained: Path, tzd: Run) ->
     ).tokens.tolist()  # fmt: skip
 
 
+def test_it_is_compared_with_others_where_nobody_says_which(own: Path, tzd: Run) -> None:
+    runs = _text(tzd, "compare", own, "--length", 20, "--seed", 4, "--steps", 4)["runs"]
+    assert [run["title"] for run in runs] == [
+        "ancestral · steps 4 · temperature 0.5", "ancestral · steps 4", "llada · steps 4"
+    ]  # fmt: skip
+    assert runs[0]["text"] == _text(tzd, "sample", own, "--length", 20, "--seed", 4, "--steps", 4)["text"][0]
+
+
 def test_a_setting_changes_it_and_a_sampler_takes_its_place(own: Path) -> None:
     model = package.load(own)
     assert model.way(None, {}) == ("ancestral", {"steps": 3, "temperature": 0.5})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Moment = tuple[Frame, ...]
 
-SAMPLERS = "dilated,ancestral,llada"  # where nobody says which
+SAMPLERS = "dilated,ancestral,llada"  # where nobody says which; the model's own in place of the first, if it has one
 AR = "left-to-right"  # how an autoregressive model is sampled
 _OF_AR = ("temperature", "top_p", "top_k_tokens")  # the settings that it shares
 
@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CKPT", nargs="*", help=f"{writing.CHECKPOINT}, the first of which is the"
                         " default; or several traces")  # fmt: skip
     parser.add_argument("--samplers", metavar="A,B", help="their names, each with settings of its own if it has any:"
-                        f" ancestral:steps=64,llada:steps=16:temperature=0.5 (default {SAMPLERS})")  # fmt: skip
+                        f" ancestral:steps=64,llada:steps=16:temperature=0.5 (default {SAMPLERS},"
+                        " the first as the model brings it)")  # fmt: skip
     parser.add_argument("--ar", metavar="CKPT", help="an autoregressive model of the same text beside them"
                         " (objective=block, objective.block_len=1)")  # fmt: skip
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what each text begins with")
@@ -92,16 +93,17 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{traces[0]} is a trace: compare traces with each other, or the samplers of one model")
     if len(args.checkpoint) > 1:
         raise UserError(f"give one model, or traces alone, not {len(args.checkpoint)} (another text is --prompt)")
-    ways = parse_samplers(args.samplers or SAMPLERS, writing.settings(args))
-    return _sample(args, ways)
+    settings = writing.settings(args)
+    ways = parse_samplers(args.samplers or SAMPLERS, settings)
+    model = writing.load_model(args, args.checkpoint[0] if args.checkpoint else None)
+    return _sample(args, model, ways if args.samplers else [model.way(None, settings), *ways[1:]])
 
 
-def _sample(args: argparse.Namespace, ways: Sequence[Way]) -> int:
+def _sample(args: argparse.Namespace, model: Model, ways: list[Way]) -> int:
     """Compares samplers."""
     from tzd.api import finished
 
-    path = args.checkpoint[0] if args.checkpoint else None
-    models = [writing.load_model(args, path)] * len(ways)
+    models = [model] * len(ways)
     titles = [showing.title_of(*way) for way in ways]
     if args.ar is not None:
         shared = {key: value for key, value in writing.settings(args).items() if key in _OF_AR}
