@@ -61,8 +61,13 @@ class Server:
         return next(message for message in reversed(messages) if message["msg"] == "process_completed")
 
 
-def written(folder: Path) -> Path:
-    """A checkpoint of a very small model that knows the characters of `MARKUP`; nothing has trained it."""
+def written(folder: Path, **said: Any) -> Path:
+    """A checkpoint of a very small model that knows the characters of `MARKUP`; nothing has trained it.
+
+    Args:
+        folder: where it is written.
+        said: further sections of its config.json.
+    """
     characters = "".join(sorted({*MARKUP, *"".join(WORDS)}))
     config = TinyConfig(vocab_size=len(characters), n_layer=1, n_head=2, n_embd=16, block_size=24)
     sections = {
@@ -70,6 +75,7 @@ def written(folder: Path) -> Path:
         "tokenizer": {"kind": "char", "vocab_size": len(characters)},
         "diffusion": {},
         "provenance": {},
+        **said,
     }
     tokenizer = json.dumps({"kind": "char", "characters": characters}).encode()
     files = {"tokenizer.json": tokenizer}

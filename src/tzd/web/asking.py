@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tzd.sampling import Frame
 
 BLANK = "_"
+OWN = "the model's own"  # in place of a sampler's name: what the model brings
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Asked:
 
     Attributes:
         text: what it begins with; or, where it holds `BLANK`, all of it.
-        samplers: one, or several that do the same.
+        samplers: one, or several that do the same; names, or `OWN`.
         steps: denoising steps, where a sampler counts them.
         temperature: of the drawn tokens.
         length: new tokens, where the text has no blanks.
@@ -52,7 +53,7 @@ class Asked:
         block_len = number("the block length", block, 0, limits.length)
         return cls(
             text=checked_text(limits, text),
-            samplers=tuple(choice("sampler", name, descriptions()) for name in samplers),
+            samplers=tuple(choice("sampler", name, (OWN, *descriptions())) for name in samplers),
             steps=number("the number of steps", steps, 1, limits.steps),
             temperature=real("the temperature", temperature, 0.0, HOTTEST),
             length=number("the length", length, 1, limits.length),
@@ -69,9 +70,9 @@ class Asked:
         return [self._frames(model, name) for name in self.samplers]
 
     def _frames(self, model: Model, name: str) -> Iterator[Frame]:
-        known = settings_of(name)
-        settings: dict[str, Any] = {"sampler": name, "seed": self.seed, "temperature": self.temperature}
-        if "steps" in known:
+        sampler, brought = model.way(None if name == OWN else name, {})
+        settings = {**brought, "sampler": sampler, "seed": self.seed, "temperature": self.temperature}
+        if "steps" in settings_of(sampler):
             settings["steps"] = self.steps
         if self.block_len is not None:
             settings["block_len"] = self.block_len

@@ -11,16 +11,18 @@ from typing import Any
 
 import gradio as gr
 
+from tzd.api import Model
 from tzd.errors import TzdError
 from tzd.sampling import DEFAULT, descriptions, settings_of
 from tzd.sampling.patterns import NAMES, SMALLEST_SIDE
+from tzd.web.asking import OWN
 from tzd.web.limits import HOTTEST, LARGEST_SEED, Limits
 from tzd.web.runs import Runs
 from tzd.web.showing import status
 
-OTHER = "ancestral"  # what the default is compared with, unless the visitor chooses
+OTHER = "ancestral"  # what the first choice is compared with, unless the visitor chooses
 STEPS, LENGTH = 32, 256
-COOL = 0.8  # temperature: small models write better a little below 1
+COOL = 0.8  # temperature, where the model brings none: small models write better a little below 1
 PROMPT = "What the text begins with,\nor a text with blanks:\nTo be, or ___ to be"
 IDLE = status(["ready"], "idle")
 STOPPED = """line => line.includes('tzd-status running')
@@ -74,7 +76,7 @@ def _write_tab(runs: Runs) -> gr.Textbox:
         with gr.Column(scale=2, min_width=300, elem_classes="tzd-asks"):
             text = _text(runs.limits)
             start, stop = _buttons("Write")
-            form = _form(runs.limits, {"Sampler": DEFAULT})
+            form = _form(runs, "Sampler")
         with gr.Column(scale=3, min_width=320, elem_classes="tzd-shows"):
             stage = _stage("What the model writes appears here, blank by blank.")
             says = gr.HTML(IDLE, elem_id="write-status", padding=False)
@@ -92,7 +94,7 @@ def _compare_tab(runs: Runs) -> None:
         with gr.Column(scale=2, min_width=300, elem_classes="tzd-asks"):
             text = _text(runs.limits)
             start, stop = _buttons("Compare")
-            form = _form(runs.limits, {"Sampler": DEFAULT, "Against": OTHER})
+            form = _form(runs, "Sampler", "Against")
         with gr.Column(scale=3, min_width=320, elem_classes="tzd-shows"):
             with gr.Row():
                 one = _stage("One sampler writes here,")
@@ -118,7 +120,7 @@ def _life_tab(runs: Runs) -> gr.Textbox:
                     side = _slider("Side", SMALLEST_SIDE, largest, 32)
                 with gr.Row():
                     steps = _slider("Steps each", 1, min(16, limits.steps), 3)
-                    temperature = _temperature()
+                    temperature = _temperature(COOL)
                 with gr.Row():
                     seed = _seed()
                     reseed = gr.Checkbox(False, label="Begin anew when nothing moves", min_width=130)
@@ -181,34 +183,54 @@ def _slider(label: str, least: int, most: int, value: int) -> gr.Slider:
     return gr.Slider(least, most, min(value, most), step=1, label=label, min_width=130, buttons=[])
 
 
-def _temperature() -> gr.Slider:
-    return gr.Slider(0, HOTTEST, COOL, step=0.05, label="Temperature", min_width=130, buttons=[])
+def _temperature(value: float) -> gr.Slider:
+    return gr.Slider(0, HOTTEST, value, step=0.05, label="Temperature", min_width=130, buttons=[])
 
 
 def _seed() -> gr.Number:
     return gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=130)
 
 
-def _form(limits: Limits, samplers: dict[str, str]) -> Form:
+def _form(runs: Runs, *labels: str) -> Form:
+    """What is chosen first is what suits the model; a second sampler is `OTHER`."""
+    limits, (first, start, temperature) = runs.limits, _initial(runs.model)
+    said = {name: _about(name) for name in descriptions()}
+    if first == OWN:
+        said = {OWN: _about_own(runs.model), **said}
     with gr.Accordion("Settings", elem_classes="tzd-settings"):
-        chosen = tuple(_sampler(label, name) for label, name in samplers.items())
+        chosen = tuple(_sampler(label, name, said) for label, name in zip(labels, (first, OTHER), strict=False))
         with gr.Row():
-            steps = _slider("Steps", 1, limits.steps, STEPS)
-            temperature = _temperature()
+            steps = _slider("Steps", 1, limits.steps, start)
+            warmth = _temperature(temperature)
         with gr.Row():
             length = _slider("Length", 1, limits.length, LENGTH)
             block = _slider("Block (0: none)", 0, limits.length, 0)
         seed = _seed()
-    return Form(chosen, steps, temperature, length, block, seed)
+    return Form(chosen, steps, warmth, length, block, seed)
 
 
-def _sampler(label: str, name: str) -> gr.Dropdown:
+def _initial(model: Model) -> tuple[str, int, float]:
+    """The sampler, the steps and the temperature that a form begins with."""
+    if model.sampling is None:
+        return DEFAULT, STEPS, COOL
+    name, brought = model.way(None, {})
+    settings = {**settings_of(name), **brought}
+    return OWN, settings.get("steps") or STEPS, min(settings["temperature"], HOTTEST)
+
+
+def _sampler(label: str, name: str, abouts: dict[str, str]) -> gr.Dropdown:
     """A choice, and what is chosen in a line below it."""
-    said = {sampler: f'<div class="tzd-about">{escape(_about(sampler))}</div>' for sampler in descriptions()}
+    said = {sampler: f'<div class="tzd-about">{escape(about)}</div>' for sampler, about in abouts.items()}
     chosen = gr.Dropdown(list(said), value=name, label=label, filterable=False)
     line = gr.HTML(said[name], padding=False, elem_classes="tzd-line")
     chosen.change(None, chosen, line, js=f"name => ({json.dumps(said)})[name]", api_visibility="private")
     return chosen
+
+
+def _about_own(model: Model) -> str:
+    name, brought = model.way(None, {})
+    rest = [f"{key} {value}" for key, value in brought.items() if key not in ("steps", "temperature")]
+    return f"What suits this model best: {' · '.join([name, *rest])}."
 
 
 def _about(sampler: str) -> str:
