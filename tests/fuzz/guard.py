@@ -17,7 +17,7 @@ from typing import Any
 from tzd.errors import TzdError
 
 MOST_MEMORY = 100 << 20  # bytes that a small file may make
-SECONDS = 10  # after which a reader hangs
+SECONDS, PATIENCE = 10, 60  # of processor time and on the clock, after which a reader hangs
 LONGEST = 4000  # characters of a message
 
 _RUNS = (
@@ -74,7 +74,8 @@ class Guard:
         self.outside.mkdir(parents=True)
         (self.outside / "canary").write_text("unharmed")
         sys.addaudithook(self._heard)
-        signal.signal(signal.SIGALRM, self._rung)
+        for alarm in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(alarm, self._rung)
 
     def limit(self, *, lifted: bool = False) -> None:
         """Lets this process take `MOST_MEMORY` twice beyond what it has, so that a reader cannot take the machine's."""
@@ -117,7 +118,8 @@ class Guard:
         tracemalloc.reset_peak()
         before, peak = tracemalloc.get_traced_memory()[0], _peak()
         self._armed, problem = True, None
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
         try:
             read()
             self.accepted += 1
@@ -129,6 +131,7 @@ class Guard:
         except BaseException as error:
             problem = f"{type(error).__name__}: {str(error)[:200]} at {_where(error.__traceback__)}"
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._armed = False
         traced, grown = tracemalloc.get_traced_memory()[1] - before, _peak() - peak
