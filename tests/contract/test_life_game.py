@@ -1,5 +1,6 @@
 """The Game of Life on every engine: what is erased, what is written, and what it costs."""
 
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -135,6 +136,17 @@ def test_a_board_without_a_text_is_written_first_and_lives_afterwards(oracle):
     assert not opening[-1].masked.any()
     assert 24 < opening[-1].nfe <= 48  # more than a generation has
     assert frames[-1].nfe == opening[-1].nfe + 3
+
+
+def test_a_model_that_says_how_it_is_best_sampled_writes_its_board_so(oracle):
+    own = {"name": "ancestral", "order": "stripes", "steps": 4, "temperature": 0.3, "prior": 0.5, "cache": "dual"}
+    model = replace(oracle, sampling=own)
+    *_, last = tzd.life(model, size=(4, 5), generations=0, seed=3)
+    settings = {"sampler": "ancestral", "order": "stripes", "steps": 4, "prior": 0.5}
+    assert np.array_equal(last.tokens, tzd.sample(oracle, length=20, seed=3, temperature=0.3, **settings).tokens)
+    *_, warm = tzd.life(model, size=(4, 5), generations=0, seed=3, temperature=2.0)
+    assert np.array_equal(warm.tokens, tzd.sample(oracle, length=20, seed=3, temperature=2.0, **settings).tokens)
+    assert not np.array_equal(last.tokens, warm.tokens)
 
 
 def test_blanks_of_a_text_are_written_before_life_begins_and_the_rest_of_it_stays(oracle):

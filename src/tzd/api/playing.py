@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from tzd.sampling.life import play
 from tzd.sampling.patterns import LARGEST_SIDE, SMALLEST_SIDE, first_cells, random_cells
 
 STEPS = 3  # denoiser passes for a generation, where nothing says how many
-OPENING_STEPS = 48  # for what is blank first; by ancestral sampling, as surest tokens alone make a poor whole text
+OPENING_STEPS = 48  # for what is blank first, where the model brings no way of its own
+_OF_BOTH = ("temperature", "top_p", "top_k_tokens")  # settings that hold for what is blank first, too
 
 
 def life(
@@ -48,7 +49,8 @@ def life(
     Args:
         model: what `load` returned.
         text: what is on the board first, a text or (N,) tokens: its beginning, or the whole again and again. None has
-            the model write it, in 48 passes at most, as it does what is [MASK] in a text.
+            the model write it, as it does what is [MASK] in a text: as it is best sampled, where its checkpoint says
+            so, or else in 48 passes at most.
         pattern: the cells that live first. "text": half of them, by the parity of their tokens and random numbers;
             "random"; "glider", "r-pentomino", "gosper-gun", "pulsar" and the like, or a file (`.cells`, `.rle`), in the
             middle; or cells, (h, w) bool.
@@ -89,9 +91,7 @@ def life(
         tokens,
         begin,
         sampler=rule,
-        opening=Sampler(
-            steps=OPENING_STEPS, temperature=rule.temperature, top_p=rule.top_p, top_k_tokens=rule.top_k_tokens
-        ),
+        opening=_opening(model, rule, settings),
         generations=None if generations is None else whole("generations", generations, 0),
         again=again if reseed else None,
         wrap=wrap,
@@ -101,6 +101,14 @@ def life(
     named = Path(pattern).name if isinstance(pattern, str) else "cells"
     run = Run.of(model, shape[1], sampler=sampler, settings=settings, seed=seed, pattern=named, wrap=wrap)
     return shown(frames, run)
+
+
+def _opening(model: Model, rule: Sampler, settings: Mapping[str, Any]) -> Sampler:
+    """How blanks are written before the game: not by its sampler, as surest tokens alone make a poor whole text."""
+    if model.sampling is None:
+        return replace(Sampler(steps=OPENING_STEPS), **{key: getattr(rule, key) for key in _OF_BOTH})
+    name, own = model.way(None, {key: settings[key] for key in _OF_BOTH if key in settings})
+    return make_sampler(name, **{**own, "cache": None})  # windows over a board keep nothing
 
 
 def _shape(size: int | tuple[int, int], model: Model) -> tuple[int, int]:

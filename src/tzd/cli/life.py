@@ -35,7 +35,7 @@ def add_game_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds everything but the model."""
     add = parser.add_argument
     add("--data", metavar="X", help="what stands on the board first: the beginning of a file, or of the validation"
-        " split of a corpus by name (if not given, the model writes it, in 48 passes)")  # fmt: skip
+        " split of a corpus by name (if not given, the model writes it)")  # fmt: skip
     add("--pattern", default="text", metavar="P", help=f"what lives first: {', '.join(NAMES)}, or a .cells or .rle file"
         " (default text: half of the cells, by its characters and chance)")  # fmt: skip
     add("--size", type=size, default=(32, 32), metavar="HxW", help="lines and columns of the board (default 32x32)")
