@@ -157,12 +157,13 @@ def test_a_text_longer_than_a_path_can_be_is_a_text(tzd: Run):
     [
         ("shakespeare-smal", ", nor a model of tzd's own of that name (did you mean 'shakespeare-small'?)"),
         ("runs/nothing", ""),
+        (f"./{SMALL}", ""),  # a path: the model of that name is not meant
     ],
 )
 def test_a_name_that_is_none_is_told_the_nearest(given: str, message: str, tzd: Run):
     result = tzd("sample", given)
     assert result.returncode == 2
-    assert result.stderr == f"tzd: there is no checkpoint at {given}: no such file or folder{message}\n"
+    assert result.stderr == f"tzd: there is no checkpoint at {Path(given)}: no such file or folder{message}\n"
 
 
 def test_a_copy_without_models_says_so_in_one_line(tzd: Run, monkeypatch: pytest.MonkeyPatch):

@@ -39,6 +39,6 @@ def locate(path: str | Path) -> Path:
 def meant(path: str | Path) -> str:
     """The end of a message about a path at which nothing is: the shipped model that a plain name may mean."""
     models = shipped()
-    if not models or Path(path).name != str(path):
+    if not models or str(path) in models or Path(path).name != str(path):
         return ""
     return f", nor a model of tzd's own of that name{nearest(str(path), models)}"
