@@ -45,8 +45,9 @@ def losses(run: RunFolder, column: str = "loss") -> np.ndarray:
         {"training.gradient_accumulation_steps": 2, "data.batch_size": 4, "training.ema_decay": 0.9},
         {"training.grad_clip": 0.05, "training.weight_decay": 0.5, "objective.name": "exact_k"},
         {"data.batch_size": 5, "training.grad_clip": 0},
+        {"model.value_residual": True, "model.n_layer": 2},
     ],
-    ids=["plain", "time", "accumulated", "clipped", "odd"],
+    ids=["plain", "time", "accumulated", "clipped", "odd", "values"],
 )
 def test_two_engines_lose_alike_over_twenty_steps(changes: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("mlx.core")
@@ -220,6 +221,7 @@ def test_a_single_file_follows_the_checkpoints(train: Train, tmp_path: Path, mon
     [
         ({"training.export_to": "model.pt"}, r"cannot write model\.pt"),
         ({"training.export_to": "model.npz", "tokenizer.name": "char"}, "model.npz"),
+        ({"training.export_to": "model.npz", "model.value_residual": True}, "no place for model.value_residual=true"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_said_before_the_first_step(

@@ -21,7 +21,7 @@ from tzd.checkpoint.durable import clear_litter, one_line_errors, replace_file
 from tzd.checkpoint.layout import CONFIG, FORMAT, FORMAT_VERSION, sha256, to_json
 from tzd.checkpoint.npz import NPZ
 from tzd.checkpoint.read import Checkpoint, check_version, mismatch, read_object
-from tzd.config import ObjectiveSettings, TinyConfig, model_config
+from tzd.config import Architecture, ObjectiveSettings, TinyConfig, model_config
 from tzd.corpus import Tokenizer, load_tokenizer
 from tzd.errors import CheckpointError, ConfigError, UserError
 from tzd.mapping import coerce, from_mapping, to_mapping
@@ -192,21 +192,22 @@ def _sections(path: Path, config: TinyConfig, context_len: int, ours: Mapping[st
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
-def check_export(path: Path, tokenizer: Tokenizer, model_type: str = TinyConfig.model_type) -> None:
+def check_export(path: Path, tokenizer: Tokenizer, model: Architecture | None = None) -> None:
     """Says before the work begins that a `.npz` cannot be written.
 
     Args:
         path: where it is to be written.
         tokenizer: of the model.
-        model_type: of the model.
+        model: its architecture, where that is not looked at elsewhere.
 
     Raises:
-        UserError: the ending is another one, the model of another type, a folder is in the way or cannot be written
-            to, or the tokenizer needs a file of its own.
+        UserError: the ending is another one, the model of another type or with what the port has not, a folder is in
+            the way or cannot be written to, or the tokenizer needs a file of its own.
     """
     if path.suffix != NPZ:
         raise UserError(f"cannot write {path}: a single file is a {NPZ} file; give it that ending")
-    _check_type(path, model_type)
+    if model is not None:
+        _check_model(path, model)
     if tokenizer.files():
         raise UserError(
             f"cannot write {path}: a '{tokenizer.kind}' tokenizer needs a file of its own, and a {NPZ} file is a single"
@@ -220,9 +221,15 @@ def check_export(path: Path, tokenizer: Tokenizer, model_type: str = TinyConfig.
         raise UserError(f"cannot write {path}: {folder} is no folder that you may write to; choose another place")
 
 
-def _check_type(path: Path, model_type: str) -> None:
-    if model_type != TinyConfig.model_type:
-        raise UserError(f"cannot write {path}: a {NPZ} holds models of model_type=tiny, and this one is {model_type}")
+def _check_model(path: Path, model: Architecture) -> TinyConfig:
+    if not isinstance(model, TinyConfig):
+        kind = model.model_type
+        raise UserError(f"cannot write {path}: a {NPZ} holds models of model_type=tiny, and this one is {kind}")
+    if model.value_residual:
+        raise UserError(
+            f"cannot write {path}: a {NPZ} has no place for model.value_residual=true, which this model has"
+        )
+    return model
 
 
 def write_npz(path: Path, checkpoint: Checkpoint) -> str:
@@ -238,17 +245,11 @@ def write_npz(path: Path, checkpoint: Checkpoint) -> str:
         One line: with which settings the port reads the file, or why it cannot.
 
     Raises:
-        UserError: `check_export` says so, or the model has what the port has not.
+        UserError: `check_export` says so.
         CheckpointError: the weights are not those of a `tiny` model.
         TzdError: it cannot be written.
     """
-    config = model_config(checkpoint.section("model"), f"{checkpoint.folder / CONFIG}: model")
-    _check_type(path, config.model_type)
-    assert isinstance(config, TinyConfig)
-    if config.value_residual:
-        raise UserError(
-            f"cannot write {path}: a {NPZ} has no place for model.value_residual=true, which this model has"
-        )
+    config = _check_model(path, model_config(checkpoint.section("model"), f"{checkpoint.folder / CONFIG}: model"))
     tokenizer = load_tokenizer(checkpoint.section("tokenizer"), checkpoint.folder)
     check_export(path, tokenizer)
     config, stored = port.as_stored(checkpoint.weights, config, ascii_text=tokenizer.kind == "ascii")

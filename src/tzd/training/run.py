@@ -25,7 +25,7 @@ def open_run(task: Task) -> RunFolder:
     """
     config = task.config
     if config.training.export_to is not None:
-        check_export(Path(config.training.export_to), task.tokenizer, task.model.model_type)
+        check_export(Path(config.training.export_to), task.tokenizer, task.model)
         _refuse_overwriting(Path(config.training.export_to), config)
     resume, save_dir, folder = config.training.resume, config.training.save_dir, config.training.run_folder
     if resume is False and folder is not None:
