@@ -31,6 +31,7 @@ SIZE = {"vocab_size": 100, "n_layer": 3, "n_head": 4, "n_embd": 128, "block_size
 MODELS: dict[str, dict[str, Any]] = {
     "tiny": {"model_type": "tiny"},
     "timed": {"model_type": "tiny", "time_steps": 8},
+    "values": {"model_type": "tiny", "value_residual": True},
     "smdm": {"model_type": "smdm"},
     "grouped": {"model_type": "smdm", "n_query_groups": 2, "bias": True},
     "neox": {"model_type": "smdm", "mlp_class_name": "GptNeoxMLP", "norm_class_name": "LayerNorm", "bias": True},

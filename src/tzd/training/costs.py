@@ -56,6 +56,7 @@ class Blocks:
         mlp: numbers per token that an MLP keeps for the backward pass.
         normed: whether norms have weights, and so keep what they normalised.
         qk_norm: whether queries and keys are normalised.
+        mixed_values: whether values are mixed with those of the first layer.
     """
 
     n_layer: int
@@ -65,6 +66,7 @@ class Blocks:
     mlp: int
     normed: bool
     qk_norm: bool
+    mixed_values: bool
 
     @classmethod
     def of(cls, model: Architecture) -> Blocks:
@@ -89,6 +91,7 @@ class Blocks:
             mlp=kept * inner,
             normed=getattr(model, "norm_class_name", "") == "RMSNorm",
             qk_norm=tiny or bool(getattr(model, "norm_qk", False)),
+            mixed_values=bool(getattr(model, "value_residual", False)),
         )
 
 
@@ -165,7 +168,7 @@ def activation_bytes(model: Architecture, tokens: int, width: int, residual: int
     b = Blocks.of(model)
     qk = b.queries + b.keys
     stream = 2 * b.width * residual * (2 if b.normed else 1)  # what both norms read, and what they normalised
-    attention = b.width + (qk + b.keys) + qk * (2 if b.qk_norm else 1) + b.queries
+    attention = b.width + (qk + b.keys) + qk * (2 if b.qk_norm else 1) + b.queries + b.mixed_values * b.keys
     repeated = 2 * b.queries if b.keys < b.queries else 0  # keys and values, once per query
     layer = stream + width * (attention + repeated + b.width + b.mlp)
     ends = b.width * (2 * residual * (2 if b.normed else 1) + width)

@@ -212,7 +212,8 @@ class Tiny(nn.Module):
         cos, sin = self.rotary(tokens.shape[1], positions, self._dtype())
         mask, first = attention_mask(attention), None
         for block in self.blocks:
-            x, first = block(x, cos, sin, mask, memory, first)
+            x, values = block(x, cos, sin, mask, memory, first)
+            first = values if self.config.value_residual else None  # held, and sharded ones passed on, for that alone
         if rows is not None:
             x = x.reshape(-1, x.shape[-1])[rows]
         x = F.rms_norm(x, (x.shape[-1],), eps=self.config.norm_eps)
