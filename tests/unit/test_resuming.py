@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,27 @@ def test_a_signal_during_the_first_validation_is_heard(
     monkeypatch.setattr(Task, "validate", original)
     resumed = train(tmp_path, {"training.resume": True})
     assert_same_weights(resumed, train(tmp_path / "straight"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_gives_the_signals_back_however_it_ends(
+    fails: bool, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listening() -> list[Any]:
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    before, validate, heard = listening(), Task.validate, []
+
+    def first(self: Task, denoiser: Any, **shares: Any) -> Any:
+        heard.extend(listening())
+        if fails:
+            raise UserError("no")
+        return validate(self, denoiser, **shares)
+
+    monkeypatch.setattr(Task, "validate", first)
+    with pytest.raises(UserError) if fails else nullcontext():
+        train(tmp_path)
+    assert listening() == before and not set(before) & set(heard)
 
 
 def test_checkpoints_are_written_between_validations(

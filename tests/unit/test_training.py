@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import math
 import pickle
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,16 @@ def test_a_module_of_ones_own_is_trained_saved_and_loaded(ema_decay: float, tmp_
     np.testing.assert_array_equal(model.denoiser.forward(tokens, rows=rows)[0].cpu(), full[0, rows])
     network = model.denoiser.network
     assert torch.equal(network.head.weight, network.embed.weight)
+
+
+def test_nothing_holds_a_network_once_it_is_trained(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    network = Own(make_task(config).tokenizer.vocab_size)
+    kept = weakref.ref(network)
+    tzd.train(config, denoiser=network)
+    del network
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_module_that_is_not_of_the_vocabularys_width_is_told_so_before_the_first_step(tmp_path: Path) -> None:

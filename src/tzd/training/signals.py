@@ -25,13 +25,13 @@ class Signals:
         self._previous: dict[int, Any] = {}
 
     def open(self) -> None:
-        """Listens, in place of whoever did."""
+        """Listens, in place of whoever did; once more, in place of whoever listens by now."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._receive)
+                self._previous.setdefault(number, signal.signal(number, self._receive))
 
     def close(self) -> None:
-        """Gives the signals back."""
+        """Gives the signals back to who listened first."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

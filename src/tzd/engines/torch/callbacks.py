@@ -143,8 +143,13 @@ class CourseCallback(L.Callback):
         self.course.restore(state_dict)
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Has the processes meet, before any of them does what may fail."""
+        """Has the processes meet, before any of them does what may fail; listens for signals before Lightning does.
+
+        Lightning has given them back by the time of `teardown`: to give them to Lightning then would keep its handlers,
+        and with them the network, for good.
+        """
         self.trainee.meet()
+        self.signals.open()
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Listens for signals, in place of Lightning's own handlers, and begins."""

@@ -208,6 +208,7 @@ def _fit(
             trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
         callback.course.test(leave=callback.signals.received is not None)
     finally:
+        callback.signals.close()  # where an error kept Lightning from it
         for logger in loggers:
             logger.close()
     return callback.course, callback.signals.received
