@@ -27,6 +27,8 @@ LONG = {"training.max_steps": 20, "training.eval_interval": 10}
 ADAMW = {"training.optimizer": "adamw"}
 REST = {
     "model.dropout": 0.1,
+    "model.n_layer": 2,
+    "model.value_residual": True,
     "training.ema_decay": 0.9,
     "training.gradient_accumulation_steps": 2,
     "data.batch_size": 2,
