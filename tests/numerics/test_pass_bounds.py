@@ -101,6 +101,23 @@ def test_every_sampler_fills_every_canvas_within_its_bound(
         assert last.nfe == bound * calls_per_pass  # where the table says how many exactly
 
 
+@pytest.mark.parametrize("kind", ADVERSARIES)
+@pytest.mark.parametrize("order", ["dilated", "stripes", "confidence"])
+@pytest.mark.parametrize(
+    ("temperature", "last_temperature"), [(0.0, None), (1e-6, None), (1e6, None), (1e-6, 1e6), (1e6, 1e-6)]
+)
+def test_a_prior_costs_one_pass_and_what_is_ruled_out_stays_so(
+    kind: str, order: str, temperature: float, last_temperature: float | None
+) -> None:
+    rules = sampler(
+        "dilated", order=order, steps=5, prior=1.0, temperature=temperature, last_temperature=last_temperature
+    )
+    *_, last = stream(adversary(kind, 4, 8), np.full((2, 8), 4), sampler=rules, seed=1)
+    assert last.nfe == 5 + 1 and not last.masked.any()
+    only = {"-inf in all but one": 3}.get(kind)
+    assert (last.tokens == only).all() if only is not None else ((last.tokens >= 0) & (last.tokens < 4)).all()
+
+
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("kind", ADVERSARIES)
 def test_no_row_of_a_batch_keeps_the_others_from_ending(name: str, kind: str) -> None:
@@ -121,16 +138,16 @@ def test_a_decoder_that_predicts_the_mask_ends_too(name: str) -> None:
     assert frames[-1].nfe == 9
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("rules", [*RULES.values(), sampler("dilated", prior=1.0)], ids=[*RULES, "a prior"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_an_answer_that_is_no_number_is_one_line_whatever_the_sampler(name: str, bad: float) -> None:
+def test_an_answer_that_is_no_number_is_one_line_whatever_the_sampler(rules: Sampler, bad: float) -> None:
     def logits(tokens: np.ndarray) -> np.ndarray:
         answer = np.zeros((*tokens.shape, 4), np.float32)
         answer[..., 2] = bad
         return answer
 
     with pytest.raises(TzdError, match=r"^the denoiser's logits are not finite: [^\n]*$"):
-        list(stream(FunctionDenoiser(logits, 4, 6), np.full((2, 6), 4), sampler=RULES[name]))
+        list(stream(FunctionDenoiser(logits, 4, 6), np.full((2, 6), 4), sampler=rules))
 
 
 @pytest.mark.parametrize("name", ["steps", "k", "block_len", "top_k_tokens", "kl_steps", "cache_refresh"])

@@ -96,8 +96,9 @@ class Guide:
         xp, blank = self.denoiser.xp, np.full((1, self._width), self.denoiser.mask_id, np.int32)
         times = self._times(blank, np.ones(blank.shape, bool), np.zeros(1, np.int64))
         logits, _ = self.denoiser.forward(blank, t=times, rows=np.arange(self._width))
-        probabilities = xp.to_numpy(xp.softmax(self._ban(xp.floats(logits)))).astype(np.float64)
-        return np.asarray(probabilities.mean(axis=0))
+        with np.errstate(invalid="ignore", over="ignore"):  # as where tokens are drawn, which says what is not finite
+            probabilities = xp.to_numpy(xp.softmax(self._ban(xp.floats(logits))))
+        return np.asarray(probabilities.mean(axis=0, dtype=np.float64))
 
     def _mix(self, logits: Array, guided: np.ndarray) -> Array:
         """Guided logits (N, V): of N conditional ones, followed by the unconditional ones where `guided` (N,) bool."""
