@@ -36,11 +36,15 @@ bench: $(READY)  ## measure against a plain baseline (ARGS="train --engine mlx" 
 	@set -e; if [ -n "$(ARGS)" ]; then $(BIN)/tzd bench $(ARGS); \
 	else for what in train sample startup corpus; do $(BIN)/tzd bench $$what; done; fi
 
-# A recipe is an experiment: on a GPU, or RECIPE=shakespeare_cpu on two cores. What was interrupted goes on.
+# A recipe is an experiment: on a GPU, or RECIPE=shakespeare_cpu on two cores. What was interrupted goes on, and what is
+# trained stays as it is, whatever ARGS say.
 RECIPE ?= shakespeare
 RUNS := runs/$(RECIPE)
-train = $(BIN)/tzd train experiment=$(2) training.run_folder=$(RUNS)/$(1) $(3) $(ARGS) \
-	$(if $(wildcard $(RUNS)/$(1)/last),training.resume=true)
+define train
+$(if $(wildcard $(RUNS)/$(1)/trained),@echo "$(RUNS)/$(1) is trained; remove it to train it anew",$(BIN)/tzd train \
+experiment=$(2) training.run_folder=$(RUNS)/$(1) $(3) $(ARGS) $(if $(wildcard $(RUNS)/$(1)/last),training.resume=true))
+@touch $(RUNS)/$(1)/trained
+endef
 
 shakespeare: $(READY)  ## train the recipe, its autoregressive baseline and block diffusion, and report (RECIPE=, ARGS=)
 	$(call train,denoiser,$(RECIPE))

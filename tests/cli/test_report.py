@@ -21,6 +21,7 @@ from tzd.evaluation.report import kind_of, markdown
 
 ROOT = Path(__file__).parents[2]
 MARKOV = {"data.name": "markov", "data.path": None, "training.max_steps": 2}
+RUNS = ("denoiser", "ar", "blocks-16", "blocks-4")
 FLAGS = ("--draws", 1, "--samples", 6, "--steps", 4, "--seed", 3)
 
 
@@ -72,6 +73,30 @@ def test_texts_are_judged_beside_real_ones_and_gaps_filled(models: Path, report:
     assert report["infill"]["infill_accuracy"] == mine["infill_accuracy"]
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    models: Path, tzd: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    monkeypatch.setattr("tzd.evaluation.frontier.Bench.measure", lambda *_: pytest.fail("it has measured"))
+    (models / "file").write_text("")
+    result = tzd("report", "denoiser/run", "--judge", "ar/run", *FLAGS, "--out", "file")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("tzd: cannot write file: ") and result.stderr.count("\n") == 1
+
+
+def test_the_judge_judges_in_float32_whatever_the_precision(
+    models: Path, tzd: Run, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(models)
+    flags = ("--judge", "ar/run", *FLAGS, "--precision", "bf16", "--out", tmp_path / "out", "--json")
+    result = tzd("report", "denoiser/run", *flags)
+    assert result.returncode == 0, result.stderr
+    values = json.loads(result.stdout.splitlines()[-1])
+    assert values["predictions"][1] == report["predictions"][1]
+    assert values["texts"][0] == report["texts"][0]
+    assert values["predictions"][0] != report["predictions"][0]
+
+
 def test_the_page_says_what_the_numbers_say(report: dict[str, Any]) -> None:
     page = markdown(report)
     row = report["predictions"][0]["held_out"]
@@ -115,12 +140,26 @@ def test_make_trains_a_recipe_and_baselines_as_large_and_reports(recipe: str) ->
     assert [report[0], report[2], *report[4].split(",")] == folders
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_make_goes_on_with_what_was_interrupted_and_leaves_alone_what_is_trained(tmp_path: Path) -> None:
+    for run, file in (("denoiser", "trained"), ("denoiser", "last"), ("ar", "last")):
+        (tmp_path / "runs/shakespeare" / run).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs/shakespeare" / run / file).touch()
+    asked = ["make", "--no-print-directory", "-n", "-f", str(ROOT / "Makefile"), "shakespeare", "READY="]
+    lines = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    trained = [shlex.split(line)[3:] for line in lines if "tzd train" in line]
+    assert [line[0] for line in trained] == [f"training.run_folder=runs/shakespeare/{x}" for x in RUNS[1:]]
+    assert ["training.resume=true" in line for line in trained] == [True, False, False]
+    assert [line for line in lines if line.startswith("touch")] == [f"touch runs/shakespeare/{x}/trained" for x in RUNS]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         ("", "the following arguments are required: --judge"),
         ("--judge denoiser/run", "a judge is a model whose likelihoods are exact"),
         ("--judge ar/run --beside nowhere", "there is no checkpoint at nowhere"),
+        ("--judge ar/run --beside four/run,", "--beside four/run,: write paths with a comma between them"),
         ("--judge ar/run --samples 0", "--samples must be at least 1, not 0"),
         ("--judge ar/run --sampler lada", "unknown sampler 'lada' (did you mean 'llada'?)"),
         ("--judge ar/run --data denoiser/text.txt", "--split is for a named corpus"),

@@ -50,8 +50,6 @@ def run(args: argparse.Namespace) -> int:
 
     report = _measure(args)
     page = markdown(report)
-    with one_line_errors(args.out):
-        args.out.mkdir(parents=True, exist_ok=True)
     replace_file(args.out / "report.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     replace_file(args.out / "report.md", page.encode())
     print(page, end="")
@@ -61,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
+    from tzd import load
     from tzd.evaluation.frontier import Bench, Contender, judge_of, to_rows
     from tzd.evaluation.infilling import commonest_accuracy, default_span
     from tzd.evaluation.judge import check_judge
@@ -69,8 +68,13 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
     beside = [] if args.beside is None else args.beside.split(",")
-    models = {path: writing.load_model(args, path) for path in (args.checkpoint, args.judge, *beside)}
-    model, judge = models[args.checkpoint], models[args.judge]
+    if not all(beside):
+        raise UserError(f"--beside {args.beside}: write paths with a comma between them")
+    model = writing.load_model(args, args.checkpoint)
+    judge = load(args.judge, engine=args.engine, trust_remote_code=args.trust_remote_code)  # whatever --precision says
+    models = {args.checkpoint: model, args.judge: judge}
+    models |= {path: writing.load_model(args, path) for path in beside if path not in models}
+    sizes = {path: _parameters(path) for path in models}
     contender = Contender(*model.way(args.sampler, writing.settings(args)))
     sampler(contender.sampler, **contender.settings)
     check_judge(judge.denoiser)
@@ -88,6 +92,8 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         batch_size=args.batch_size,
         seed=args.seed,
     )
+    with one_line_errors(args.out):  # before all that takes long
+        args.out.mkdir(parents=True, exist_ok=True)
     span = default_span(bench.length)
     mine, real = bench.measure(contender), bench.real()
     assert mine.infill is not None
@@ -101,22 +107,26 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         "samples": args.samples,
         "span": span,
         "seed": args.seed,
-        "predictions": [_prediction(path, models[path], held_out, test, args) for path in models],
+        "predictions": [_prediction(path, models[path], sizes[path], held_out, test, args) for path in models],
         "texts": to_rows([real, mine]),
         "infill": {**mine.infill.named("infill_accuracy"), **commonest.named("commonest_accuracy")},
     }
 
 
-def _prediction(
-    path: str, model: Model, held_out: RealText, test: RealText, args: argparse.Namespace
-) -> dict[str, Any]:
-    """What a model is, and what it gives to held-out text, and to the half by which no checkpoint was chosen."""
+def _parameters(path: str) -> int:
     from tzd.engines.formats import read_any
 
+    return sum(array.size for array in read_any(path).weights.values())
+
+
+def _prediction(
+    path: str, model: Model, parameters: int, held_out: RealText, test: RealText, args: argparse.Namespace
+) -> dict[str, Any]:
+    """What a model is, and what it gives to held-out text, and to the half by which no checkpoint was chosen."""
     return {
         "model": path,
         "block_len": model.denoiser.block_len,
-        "parameters": sum(array.size for array in read_any(path).weights.values()),
+        "parameters": parameters,
         "step": (model.provenance or {}).get("step"),
         "held_out": _nats(model, held_out.text, args),
         "test": _nats(model, test.text, args),
