@@ -53,7 +53,7 @@ def test_renoise_follows_its_exact_law(steps):
     assert chi_square(counts, ORACLE.joint) < 1e-9
 
 
-@pytest.mark.parametrize("order", ["left-to-right", "dilated", "confidence", "margin", "entropy"])
+@pytest.mark.parametrize("order", ["left-to-right", "dilated", "stripes", "confidence", "margin", "entropy"])
 def test_one_token_a_step_by_any_order_of_the_distribution_reproduces_the_joint(order):
     counts = ORACLE.counts(Sampler(order=order, count="one"), SAMPLES // 4, seed=4)
     assert chi_square(counts, ORACLE.joint) > 1e-3

@@ -39,7 +39,7 @@ def _parse_way(item: str) -> Way:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not (equals and key and value):
-            raise UserError(f"--samplers: '{pair}' in '{item}' is no setting: write NAME:KEY=VALUE:KEY=VALUE,NAME")
+            raise UserError(f"'{pair}' in '{item}' is no setting: write NAME:KEY=VALUE:KEY=VALUE")
         settings[key.strip().replace("-", "_")] = literal(value.strip())
     return name, settings
 
