@@ -40,6 +40,7 @@ def main() -> None:
         write = (tzd, "sample", str(CHECKPOINT), "--length", "64", "--steps", "4", "--seed", "1", "--quiet")
         texts = {run(*write, folder=folder) for _ in range(2)}
         assert len(texts) == 1 and len(texts.pop()) >= 64
+        assert len(run(tzd, "sample", "--length", "64", "--quiet", folder=folder)) >= 64  # the model that comes along
         text = folder / "text.txt"
         text.write_text("to be or not to be, that is the question. " * 100)
         run(tzd, "train", *TRAIN.format(text=text, folder=folder).split(), folder=folder)

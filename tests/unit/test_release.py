@@ -71,6 +71,7 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_checkout(
     ours = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/tzd").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} <= ours
     assert {"tzd/configs/config.yaml", "tzd/viewers/player.html", "tzd/web/page.css"} <= set(names)
+    assert "tzd/weights/shakespeare-small/model.safetensors" in names
     with tarfile.open(sdist) as archive:
         members = archive.getmembers()
     assert all(member.isfile() and member.name.startswith("tinyzero_diffusion-") for member in members)
