@@ -36,8 +36,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         "## Prediction",
         f"Windows of {report['length']} tokens that do not see each other hold every character once, a last one what is"
         f" left; {report['draws']} fixed mask{'s'[: report['draws'] != 1]} for each, stratified. A NELBO bounds −log p"
-        " from above; that of an autoregressive model is exact. The test split is the half of the held-out text by which"
-        " no checkpoint was chosen.",
+        " from above; that of an autoregressive model is exact. The test split is the half of the held-out text by"
+        " which no checkpoint was chosen.",
         _predictions(report["predictions"]),
         "## Texts",
         f"{report['samples']:,} texts of {report['length']} tokens, judged by {report['judge']}. Likely is not good:"
