@@ -81,7 +81,7 @@ def _show_shipped(engine: str, args: argparse.Namespace) -> list[str]:
     from tzd import load, stream
 
     folder = default_model()
-    print(f"What {folder.name}, a model that comes with tzd, writes of itself ('{_program()} sample'):\n", flush=True)
+    print(f"What {folder.name} writes, a model that comes with tzd ('{_program()} sample'):\n", flush=True)
     model = load(folder, engine=engine, precision="auto")
     frames = stream(model, length=SHIPPED_LENGTH, seed=args.seed)
     return writing.write(model, frames, quiet=args.quiet).text
