@@ -170,8 +170,8 @@ def _documents() -> Mapping[str, Files]:
     contents = {
         "a.txt": TEXT.encode(),
         "a.jsonl": lines,
-        "b.jsonl.gz": gzip.compress(lines),
-        "c.txt.gz": gzip.compress(bytes(1 << 20)),
+        "b.jsonl.gz": gzip.compress(lines, mtime=0),
+        "c.txt.gz": gzip.compress(bytes(1 << 20), mtime=0),
         "d.parquet": parquet.getvalue(),
         "e.jsonl.zst": packed,
     }
