@@ -34,6 +34,7 @@ _RUNS = (
     "pickle.find_class",
     "ctypes.dlopen",
 )
+_ASKING_FOR_A_GPU = ("ctypes.dlopen", ("libnvidia-ml.so.1",))  # PyTorch does, by a name of its own
 _WRITES = {
     "os.remove": 1,
     "os.rename": 2,
@@ -91,7 +92,7 @@ class Guard:
     def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._armed:
             return
-        if event.startswith(_RUNS):
+        if event.startswith(_RUNS) and (event, arguments) != _ASKING_FOR_A_GPU:
             self._done.append(f"{event}{arguments!r}"[:300])
         elif event == "exec" and arguments[0].co_filename == "<string>":
             if Path(sys._getframe(1).f_code.co_filename).name != "typing.py":  # our own annotations
