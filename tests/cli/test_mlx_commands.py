@@ -541,7 +541,7 @@ def test_every_command_of_the_page_runs(tmp_path: Path, tiny_shakespeare: Path):
         settings, command = re.fullmatch(r"((?:\w+=\S+ )*)uv run (.*)", line).groups()
         environment = dict(setting.split("=", 1) for setting in settings.split())
         environment |= {"PATH": path, "TZD_DATA_DIR": str(tiny_shakespeare.parent), "OMP_NUM_THREADS": "1"}
-        words = shortened(shlex.split(command))
+        words = shortened(shlex.split(command, comments=True))
         words = ["python", *words] if words[0].endswith(".py") else words
         result = subprocess.run(
             words, cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True, check=False
