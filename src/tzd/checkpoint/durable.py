@@ -7,6 +7,7 @@ there is no guessing from process numbers, and a lock or temporary that nobody h
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -18,15 +19,46 @@ from tzd.errors import TzdError
 
 
 @contextmanager
-def one_line_errors(what: Path) -> Iterator[None]:
-    """Turns whatever the system says while `what` is written into a TzdError that names it."""
+def one_line_errors(what: Path, size: int = 0) -> Iterator[None]:
+    """Turns whatever the system says while `what` is written into a TzdError that names it.
+
+    Args:
+        what: a file or folder.
+        size: how many bytes it takes, as far as that is known; of a full disk, the message then says what is missing.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         if error.filename is not None and Path(error.filename) != what:
             reason += f" ({error.filename})"
-        raise TzdError(f"cannot write {what}: {reason}; make room, or choose a folder that you may write to") from error
+        raise TzdError(f"cannot write {what}: {reason}; {_mend(error, what, size)}") from error
+
+
+def _mend(error: OSError, what: Path, size: int) -> str:
+    if error.errno == errno.EFBIG:
+        return "raise the limit on the size of a file (ulimit -f), or choose another folder"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return "choose a folder that is there and that you may write to"
+    missing = size - _free(what)
+    room = f"{_bytes(missing)} more, as it takes {_bytes(size)}" if missing > 0 else "it"
+    return f"make room for {room}, or choose another folder"
+
+
+def _free(path: Path) -> int:
+    """Bytes that may still be written where `path` is to lie; more than there can be where the system does not say."""
+    try:
+        return shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
+    except OSError:
+        return sys.maxsize
+
+
+def _bytes(count: int) -> str:
+    """A number of bytes, rounded up."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 10 << power:
+            return f"{-(-count >> power)} {unit}"
+    return f"{count} bytes"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -35,6 +67,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Appends to a file, or makes it; what did not fit is taken back.
+
+    Raises:
+        TzdError: it cannot be written; the file is as it was.
+    """
+    with one_line_errors(path, len(data)), path.open("ab", buffering=0) as file:
+        before = os.fstat(file.fileno()).st_size
+        try:
+            rest = data
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def sync(path: Path) -> None:
@@ -60,7 +109,7 @@ def replace_file(path: Path, data: bytes) -> None:
         TzdError: it cannot be written; the file is as it was.
     """
     temporary = temporary_name(path)
-    with one_line_errors(path):
+    with one_line_errors(path, len(data)):
         temporary.unlink(missing_ok=True)
         try:
             temporary.touch(exist_ok=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import json
+import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +41,8 @@ from tzd.checkpoint.tree import flatten
 from tzd.errors import UserError
 
 DTYPES = ("float32", "int8")  # of stored weights
+_BLOCK = 4096  # bytes of a disk that go to one file
+_NUMBER = re.compile(r"\(os error (\d+)\)")  # the system's, where safetensors passes it on
 
 
 def write_checkpoint(
@@ -79,7 +83,7 @@ def write_checkpoint(
         texts[name] = data
 
     target = Path(folder).resolve()
-    with one_line_errors(folder):
+    with one_line_errors(folder, _size(texts, tables)):
         target.parent.mkdir(parents=True, exist_ok=True)
         clear_litter(target.parent, glob.escape(target.name))
         _refuse_strangers(target)
@@ -112,6 +116,13 @@ def _refuse_strangers(folder: Path) -> None:
         )
 
 
+def _size(texts: Mapping[str, bytes], tables: Mapping[str, dict[str, np.ndarray]]) -> int:
+    """Bytes of a checkpoint on the disk, or nearly."""
+    sizes = [len(data) for data in texts.values()]
+    sizes += [sum(array.nbytes for array in arrays.values()) for arrays in tables.values()]
+    return sum(-(-size // _BLOCK) * _BLOCK for size in [*sizes, _BLOCK])
+
+
 def _fill(folder: Path, texts: Mapping[str, bytes], tables: Mapping[str, dict[str, np.ndarray]]) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -122,7 +133,10 @@ def _fill(folder: Path, texts: Mapping[str, bytes], tables: Mapping[str, dict[st
         try:
             save_file(arrays, folder / name)
         except SafetensorError as error:  # its own kind, also for a full disk
-            raise OSError(str(error)) from error
+            number = _NUMBER.search(str(error))
+            if number is None:
+                raise OSError(str(error)) from error
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
         shutil.copymode(folder / CONFIG, folder / name)  # the library makes it unreadable for others
         sync(folder / name)
     checksums = {path.name: sha256(path) for path in sorted(folder.iterdir())}

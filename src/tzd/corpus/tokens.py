@@ -82,5 +82,5 @@ def _write(path: Path, tokens: np.ndarray) -> None:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
         raise TzdError(
-            f"cannot keep tokens in {path.parent} ({error.strerror}); free some space, or set XDG_CACHE_HOME"
+            f"cannot keep tokens in {path.parent} ({error.strerror or error}); free some space, or set XDG_CACHE_HOME"
         ) from error

@@ -15,7 +15,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from tzd.checkpoint.durable import one_line_errors, replace_file
+from tzd.checkpoint.durable import append_bytes, one_line_errors, replace_file
 from tzd.config import RunConfig
 from tzd.loggers.tags import tags
 from tzd.mapping import to_mapping
@@ -84,8 +84,7 @@ class TensorBoardLogger:
         """Does nothing: no file stays open."""
 
     def _append(self, event: Event) -> None:
-        with one_line_errors(self._file), self._file.open("ab") as file:
-            file.write(_record(event))
+        append_bytes(self._file, _record(event))
 
 
 def _event(**content: Any) -> Event:

@@ -78,7 +78,8 @@ class Logger(Protocol):
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a metrics file, cells as they stand there.
 
-    A last line that does not end was torn by a dying process, and is dropped.
+    A last line that does not end was torn by a dying process or a power cut, and is dropped. Of rows that measure the
+    same of the same step the last one counts.
 
     Raises:
         UserError: the file cannot be read, or a row is damaged.
@@ -97,7 +98,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             rows.append(row)
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path}, line {reader.line_num} is no row of metrics: remove the line") from error
-    return rows
+    measured = {(row["step"], *(name for name, cell in row.items() if cell)): row for row in rows}
+    return list(measured.values())
 
 
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:
