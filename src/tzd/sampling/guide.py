@@ -42,7 +42,8 @@ class Guide:
         )
         size = denoiser.vocab_size
         if banned is not None and (np.shape(banned) != (size,) or np.asarray(banned).dtype != bool):
-            raise UserError(f"banned must be {size} truth values, one for each token, not {np.shape(banned)}")
+            kind = f"{np.shape(banned)} {np.asarray(banned).dtype}"
+            raise UserError(f"banned must be {size} truth values, one for each token, not {kind}")
         self._banned = np.zeros(size, dtype=bool) if denoiser.banned is None else denoiser.banned.copy()
         if denoiser.mask_id < size:
             self._banned[denoiser.mask_id] = not sampler.legacy
