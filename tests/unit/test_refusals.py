@@ -131,14 +131,14 @@ IMPOSSIBLE = [
 ]
 
 
-@pytest.mark.parametrize(("attempt", "message"), UNKNOWN, ids=str)
+@pytest.mark.parametrize(("attempt", "message"), UNKNOWN)
 def test_what_is_unknown_is_refused_in_these_words(attempt, message):
     with pytest.raises(ConfigError) as error:
         attempt()
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize(("attempt", "message"), IMPOSSIBLE, ids=str)
+@pytest.mark.parametrize(("attempt", "message"), IMPOSSIBLE)
 def test_what_cannot_be_is_refused_in_these_words(attempt, message):
     with pytest.raises(UserError) as error:
         attempt()

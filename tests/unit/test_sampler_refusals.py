@@ -146,14 +146,14 @@ CANVASES = [  # UserError
 ]
 
 
-@pytest.mark.parametrize(("attempt", "message"), SETTINGS + RULES, ids=str)
+@pytest.mark.parametrize(("attempt", "message"), SETTINGS + RULES)
 def test_a_sampler_that_cannot_be_is_refused_in_these_words(attempt, message):
     with pytest.raises(ConfigError) as error:
         attempt()
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize(("attempt", "message"), CANVASES, ids=str)
+@pytest.mark.parametrize(("attempt", "message"), CANVASES)
 def test_a_canvas_that_cannot_be_filled_is_refused_in_these_words(attempt, message):
     with pytest.raises(UserError) as error:
         attempt()
