@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_pointers_name_checkpoints(run: RunFolder) -> None:
     write(run, 1, 2)
     run.point("last", 2)
     run.point("best", 1)
-    assert (run.path / "last").read_text() == "step-00000002\n"
+    assert (run.path / "last").read_text() == f"step-00000002 {zlib.crc32(b'step-00000002'):08x}\n"
     assert run.resolve("last") == run.path / "step-00000002"
     assert run.resolve("best") == run.path / "step-00000001"
 

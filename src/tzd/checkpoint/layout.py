@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ CHECKSUMS = "checksums.json"
 def to_json(data: Any) -> bytes:
     """Plain data as ASCII JSON that a person can read, the same bytes every time."""
     return (json.dumps(data, indent=2, allow_nan=False) + "\n").encode("ascii")
+
+
+def signed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with the digest of what it says, for a JSON that no `checksums.json` lists."""
+    rest = {key: value for key, value in data.items() if key != "sha256"}
+    return {**rest, "sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def is_plain_name(name: str) -> bool:

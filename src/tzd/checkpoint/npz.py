@@ -18,6 +18,7 @@ NPZ = ".npz"
 
 _VERSION = (1, 0)  # of NumPy's format; in the next one a header alone may be gigabytes long
 _DENSEST = 1032  # what a byte of a deflated file can become
+_ROOM, _DENSE = 1 << 26, 20  # bytes that any file of weights may unpack to, and each byte of a large one
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; others are unpacked without a limit
 
 
@@ -43,6 +44,9 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     for name, (_, dtype) in headers.items():
         if dtype.kind != "f":
             raise CheckpointError(f"{path} holds {printable(name)} as {dtype}; weights are floating-point numbers")
+    size, held = path.stat().st_size, sum(math.prod(shape) * dtype.itemsize for shape, dtype in headers.values())
+    if held > _ROOM + _DENSE * size:
+        raise CheckpointError(f"{path} has {size} bytes and unpacks to {held}: weights cannot be packed so small")
     return {name: shape for name, (shape, _) in headers.items()}
 
 

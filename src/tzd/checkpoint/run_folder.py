@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
 
 Pointer = Literal["last", "best"]
 _STEP = re.compile(r"step-(\d{8,18})", re.ASCII)
+_POINTER = re.compile(rf"({_STEP.pattern})(?: ([0-9a-f]{{8}}))?", re.ASCII)  # older versions wrote no checksum
 _TRACES = ("lock", "metrics.csv", "samples.txt")  # what a run leaves that ended before its first checkpoint
 
 
@@ -26,7 +28,8 @@ class RunFolder:
     """The folder of one training run.
 
     Attributes:
-        path: `step-00000123/` are its checkpoints; `last` and `best` are files that hold the name of one.
+        path: `step-00000123/` are its checkpoints; `last` and `best` are files that hold the name of one, and the
+            name's checksum.
     """
 
     path: Path
@@ -103,7 +106,8 @@ class RunFolder:
 
     def point(self, pointer: Pointer, step: int) -> None:
         """Makes `last` or `best` name the checkpoint of a step; it is written before."""
-        replace_file(self.path / pointer, f"{self.checkpoint_path(step).name}\n".encode())
+        name = self.checkpoint_path(step).name
+        replace_file(self.path / pointer, f"{name} {_checksum(name)}\n".encode())
 
     def resolve(self, pointer: Pointer) -> Path | None:
         """The checkpoint that is the last or the best; None if none was named yet.
@@ -114,8 +118,10 @@ class RunFolder:
         file = self.path / pointer
         if not file.is_file():
             return None
-        name = file.read_bytes()[:100].decode(errors="replace").strip()
-        if not _STEP.fullmatch(name):
+        with file.open("rb") as content:
+            said = _POINTER.fullmatch(content.read(100).decode(errors="replace").strip())
+        name, checksum = (said[1], said[3]) if said else ("", None)
+        if not said or checksum not in (None, _checksum(name)):
             raise CheckpointError(f"{file} is damaged: it should hold the name of a checkpoint, as step-00000123")
         if not (self.path / name).is_dir():
             raise CheckpointError(f"{file} names {name}, which is not there: write another name into it")
@@ -128,6 +134,12 @@ class RunFolder:
             if (folder := self.checkpoint_path(step)) not in kept:
                 remove_folder(folder)
 
+    def _refuse_links(self) -> None:
+        """TzdError where something in the folder leads elsewhere, to be written over there."""
+        for path in self.path.iterdir():
+            if path.is_symlink():
+                raise TzdError(f"{path} is a link, and a run writes into its own folder alone: remove it")
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps other runs out of the folder, and clears what a dead one left half-done.
@@ -138,9 +150,10 @@ class RunFolder:
             TzdError: a living process holds it (the message says which), or the folder cannot be written.
         """
         file = self.path / "lock"
-        if file.is_symlink() or (file.exists() and not file.is_file()):  # what it leads to would be written over
+        if file.exists() and not file.is_file():
             raise TzdError(f"{file} is no plain file: remove it")
         with one_line_errors(self.path):
+            self._refuse_links()
             file.open("a").close()
         with held(file) as free:
             if not free:
@@ -154,6 +167,11 @@ class RunFolder:
                 file.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
                 clear_litter(self.path)
             yield
+
+
+def _checksum(name: str) -> str:
+    """What tells a pointer's name from one that a flipped bit made of it."""
+    return f"{zlib.crc32(name.encode()):08x}"
 
 
 def _runs(save_dir: Path, name: str) -> dict[int, Path]:

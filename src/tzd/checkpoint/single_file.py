@@ -18,7 +18,7 @@ import numpy as np
 
 from tzd.checkpoint import npz, port
 from tzd.checkpoint.durable import clear_litter, one_line_errors, replace_file
-from tzd.checkpoint.layout import CONFIG, FORMAT, FORMAT_VERSION, sha256, to_json
+from tzd.checkpoint.layout import CONFIG, FORMAT, FORMAT_VERSION, sha256, signed, to_json
 from tzd.checkpoint.npz import NPZ
 from tzd.checkpoint.read import Checkpoint, check_version, mismatch, read_object
 from tzd.config import Architecture, ObjectiveSettings, TinyConfig, model_config
@@ -146,6 +146,11 @@ def _beside(path: Path) -> _Said:
 
 def _ours(file: Path, data: dict[str, Any]) -> _Said:
     check_version(data, file)
+    if "sha256" in data and data != signed(data):  # older versions wrote none
+        raise CheckpointError(
+            f"{file} is damaged: its sha256 is not that of what it says; get it again, or leave that out if you have"
+            " changed it"
+        )
     for name in ("model", "tokenizer", "diffusion", "provenance"):
         if not isinstance(data.get(name), Mapping):
             raise CheckpointError(f"{file} has no section '{name}'")
@@ -270,5 +275,5 @@ def write_npz(path: Path, checkpoint: Checkpoint) -> str:
         for file in (path, path.with_suffix(".json")):
             clear_litter(path.parent, glob.escape(file.name))
     replace_file(path, data.getvalue())
-    replace_file(path.with_suffix(".json"), to_json(described))
+    replace_file(path.with_suffix(".json"), to_json(signed(described)))
     return port.how_the_port_reads(config, checkpoint.section("diffusion")["context_len"])
