@@ -24,7 +24,7 @@ class Panel:
     """One run of a sampler, as viewers show it: what its frames do not say themselves.
 
     Attributes:
-        title: what stands above it; nothing if empty.
+        title: what stands above it; nothing if empty. A terminal obeys none of it.
         pieces: the text of each token, V of them.
         columns: cells of a line, where the text is a board; None where a viewer may choose.
     """
@@ -32,6 +32,9 @@ class Panel:
     title: str
     pieces: Sequence[str] = field(repr=False)
     columns: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", printable(self.title, keep=""))
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, title: str = "", columns: int | None = None) -> Panel:

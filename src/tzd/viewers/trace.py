@@ -165,7 +165,7 @@ def read_trace(path: str | Path) -> Trace:
         )
     ]  # fmt: skip
     film = Film(arrays["lengths"], int(arrays["shape"][1]), said["mask_id"], said["lives"], changes)
-    panel = Panel(printable(said["title"], keep=""), said["pieces"], said["columns"])
+    panel = Panel(said["title"], said["pieces"], said["columns"])
     return Trace(panel, film, said["about"])
 
 

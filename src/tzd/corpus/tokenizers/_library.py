@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 _LARGEST = 1 << 21  # tokens of a vocabulary; the largest ones that there are have an eighth of that
+_GROWTH = 1024  # times as long as it was may a text be made by replacements, one after another
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class LibraryTokenizer:
         # A long text is given in parts, for the library keeps a hundred bytes and more for every token of a part.
         # Other than `bpe`, a tokenizer may look across any boundary.
         parts = chunks(text) if self.kind == "bpe" else [text]
-        encoded = [self.library.encode(part, add_special_tokens=False) for part in parts]
+        with _no_panic():
+            encoded = [self.library.encode(part, add_special_tokens=False) for part in parts]
         tokens = np.concatenate([np.asarray(part.ids, np.int32) for part in encoded] or [np.zeros(0, np.int32)])
         if self.mask_id is not None and (tokens == self.mask_id).any():
             mask = self.library.id_to_token(self.mask_id)
@@ -74,7 +78,9 @@ class LibraryTokenizer:
     def decode(self, tokens: np.ndarray) -> str:
         """See `Tokenizer.decode`."""
         ids = check_tokens(tokens, self.vocab_size).tolist()
-        return self.library.decode(ids, skip_special_tokens=False)
+        with _no_panic():
+            text: str = self.library.decode(ids, skip_special_tokens=False)
+        return text
 
     def pieces(self, tokens: np.ndarray) -> list[str]:
         """See `Tokenizer.pieces`; a token that is part of a character is U+FFFD.
@@ -99,7 +105,8 @@ class LibraryTokenizer:
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
         """The special tokens that the library would put before and behind a text, such as [CLS] and [SEP]."""
-        encoded = self.library.encode("a")
+        with _no_panic():
+            encoded = self.library.encode("a")
         added = np.asarray(encoded.special_tokens_mask, bool)
         first = int(np.argmin(added))  # the text's own tokens are not special
         last = len(added) - int(np.argmin(added[::-1]))
@@ -129,10 +136,37 @@ def load_library(content: bytes) -> tokenizers.Tokenizer:
     import tokenizers
 
     try:
-        return tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+        with _no_panic():
+            library = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+    except CorpusError as error:
+        raise ValueError(f"no file of the tokenizers library ({error.__cause__})") from error
     except ValueError:
         raise
-    except BaseException as error:  # the library raises nothing more special; where it gives up, not even an Exception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
+    except Exception as error:  # the library raises nothing more special
         raise ValueError(f"no file of the tokenizers library ({error})") from error
+    for part in (library.normalizer, library.decoder):
+        if part is not None and (growth := _growth(json.loads(part.__getstate__()))) > _GROWTH:
+            raise ValueError(f"its replacements can make a text {growth:.3g} times as long, {_GROWTH} are allowed")
+    return library
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """Where the library gives up, as its regular expressions do, it raises what is not even an Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+            raise
+        raise CorpusError(f"the tokenizer gives up at this text ({error}); change the text, or its rules") from error
+
+
+def _growth(rule: Any) -> float:
+    """How many times as long a normalizer or decoder, as its JSON, can make a text."""
+    growth = 1.0
+    for part in rule.get("normalizers") or rule.get("decoders") or ():
+        growth *= _growth(part)
+    if rule.get("type") == "Replace":
+        replaced = rule["pattern"].get("String")  # a regular expression may match nothing, before each character
+        growth = max(1.0, len(rule["content"]) / len(replaced) if replaced else len(rule["content"]) + 1)
+    return growth
