@@ -1,7 +1,7 @@
-"""Files that come from anybody: nothing that is no file is opened, nothing is larger than it may be, and JSON is plain.
+"""Files that come from anybody: nothing that is no file is opened, nothing is larger than it may be, JSON is plain.
 
 What Python's `json` takes beyond the standard (NaN, names twice), or what others choke on later (half of a surrogate
-pair, nesting without end), is refused where it is read.
+pair, nesting without end), is refused where it is read; so is YAML that is a few lines and fills any memory.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
 LARGEST = 1 << 28  # bytes of a file of JSON or text beside weights; tokenizers have tens of MB
+LARGEST_YAML = 1 << 20
 _DEEPEST = 100  # levels of JSON; a training state has about ten
+_REFERENCE = re.compile(r"(?:^|[\s,\[{:-])\*[^\s,*]")
+_REFERENCES = 16  # in a YAML file
 
 
 def read_file(path: Path, largest: int = LARGEST) -> bytes:
@@ -57,6 +61,15 @@ def parse_json(content: bytes | str) -> Any:
 def read_json(path: Path) -> Any:
     """What a file of JSON says; OSError and ValueError as `read_file` and `parse_json`."""
     return parse_json(read_file(path))
+
+
+def read_yaml_text(path: Path) -> str:
+    """The text of a YAML file that does not refer to itself again and again (`*NAME`); else OSError or ValueError."""
+    text = read_file(path, LARGEST_YAML).decode("utf-8")  # YAML may be UTF-16, in which references look otherwise
+    count = len(_REFERENCE.findall(text))
+    if count > _REFERENCES:
+        raise ValueError(f"it refers to its own parts {count} times (*NAME), where {_REFERENCES} are allowed")
+    return text
 
 
 def _items(value: dict[str, Any] | list[Any]) -> list[Any]:

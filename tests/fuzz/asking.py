@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import tempfile
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import tzd
 from fuzz.mutators import Files
 from fuzz.reader import Reader
+from tzd.config import TokenizerSettings
 from tzd.configs import as_yaml, compose
+from tzd.corpus import Corpus
+from tzd.corpus.tokenizer import make_tokenizer
 from tzd.errors import UserError
+from tzd.untrusted import parse_json
 from tzd.web.asking import Asked
 from tzd.web.door import JOIN, Door
 from tzd.web.limits import Limits
+from tzd.web.recordings import Recordings
+from tzd.web.runs import Runs
 
 LIMITS = Limits(length=64, steps=16)
 OVERRIDES = (
@@ -35,6 +49,12 @@ training:
   max_steps: 10
 sampler: {name: dilated, steps: 8}
 """
+FORMS = {"write": ("write", 7), "compare": ("compare", 8), "life": ("life", 8)}  # a run, and how many values it takes
+ASKED = {
+    "write": ["text", "dilated", 3, 1.0, 16, 0, 3],
+    "compare": ["a _ b", "dilated", "ancestral", 3, 1.0, 16, 8, 3],
+    "life": ["text", "glider", 4, 2, 3, 1.0, False, 3],
+}
 REQUEST = {"fn_index": 0, "data": ["text", "dilated", 8, 1.0, 16, 0, 3], "session_hash": "abc"}
 HEADERS = "origin: http://127.0.0.1:7860\nhost: 127.0.0.1:7860\ncontent-type: application/json\npath: /run/a/.gif\n"
 
@@ -83,6 +103,34 @@ def _ask(folder: Path) -> None:
     Asked.checked(LIMITS, data[0], [data[1]], *data[2:])
 
 
+@cache
+def _runs() -> tuple[Runs, Recordings]:
+    """The page of a model that writes anything, in windows of 16 tokens."""
+    model = tzd.from_function(lambda tokens: np.zeros((*tokens.shape, 128), np.float32), vocab_size=128, seq_len=16)
+    recordings, tokenizer = (
+        Recordings(),
+        make_tokenizer(TokenizerSettings("ascii"), Corpus.from_text("a", "a" * 40, "")),
+    )
+    limits = Limits(length=20, steps=3, generations=2)
+    return Runs(replace(model, tokenizer=tokenizer), limits, recordings), recordings
+
+
+def _write(folder: Path) -> None:
+    """What a button starts, with any values, to its end; and the page that plays it."""
+    file = folder / "form.json"
+    try:
+        asked = parse_json(file.read_bytes() if file.is_file() else b"")
+        which, values = asked["run"], list(asked["data"])
+    except (ValueError, TypeError, KeyError):
+        which, values = "write", []
+    runs, recordings = _runs()
+    start, count = FORMS.get(which if isinstance(which, str) else "", FORMS["write"])
+    shown = deque(getattr(runs, start)(*(values + [None] * count)[:count]), maxlen=1)[0]
+    name = re.findall(r"run/([\w-]+)/\.html", shown[-1])[0]
+    tempfile.tempdir = str(folder)  # where files are made before they are sent
+    assert recordings.file(name, ".html")
+
+
 def _settings() -> Mapping[str, Files]:
     return {str(number): {"overrides.txt": text.encode()} for number, text in enumerate(OVERRIDES)}
 
@@ -96,7 +144,14 @@ READERS = (
         "the page's requests",
         lambda: {"form": {"body.json": json.dumps(REQUEST).encode(), "headers.txt": HEADERS.encode()}},
         _ask,
-        80,
+        60,
+        names=False,
+    ),
+    Reader(
+        "the page's runs",
+        lambda: {name: {"form.json": json.dumps({"run": name, "data": data}).encode()} for name, data in ASKED.items()},
+        _write,
+        10,
         names=False,
     ),
 )

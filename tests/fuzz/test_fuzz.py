@@ -159,7 +159,10 @@ def test_a_lock_that_leads_elsewhere_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "lock").symlink_to(tmp_path / "mine.txt")
-    with pytest.raises(TzdError, match="lock is no plain file: remove it"), RunFolder(tmp_path / "run").lock():
+    with (
+        pytest.raises(TzdError, match="lock is a link, and a run writes into its own folder alone: remove it"),
+        RunFolder(tmp_path / "run").lock(),
+    ):
         pass
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
@@ -169,7 +172,7 @@ def test_yaml_that_refers_to_itself_again_and_again_is_refused(tmp_path: Path) -
     lines = ["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))]
     (tmp_path / "experiment" / "bomb.yaml").write_text("\n".join(lines))
     line = refusal(lambda: compose(["experiment=bomb"], folders=(tmp_path,)), ConfigError)
-    assert "bomb.yaml refers to its own parts 78 times" in line
+    assert "bomb.yaml cannot be read: it refers to its own parts 78 times" in line
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections import deque
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ from fuzz.mutators import Files
 from fuzz.reader import Reader, files_in
 from tzd.checkpoint.layout import to_json
 from tzd.config import DataSettings, TokenizerSettings
-from tzd.corpus import Corpus, load_tokenizer
+from tzd.corpus import Corpus, load_tokenizer, open_corpus
 from tzd.corpus.build import build_shards
-from tzd.corpus.chat import PairTokenizer, read_template, user_says
+from tzd.corpus.chat import ChatTemplate, PairTokenizer, read_template, user_says
 from tzd.corpus.conversations import open_pairs
 from tzd.corpus.documents import Documents, find_documents
 from tzd.corpus.shards import open_shards
 from tzd.corpus.tokenizer import make_tokenizer
 from tzd.corpus.tokenizers.hf import read_folder, special_tokens
+from tzd.corpus.tokens import token_array
 from tzd.evaluation.measured import Measured
 from tzd.hub import hub_model
 from tzd.loggers.csv import CsvLogger
@@ -75,6 +77,58 @@ def _use(tokenizer: Any) -> None:
     with contextlib.suppress(tzd.errors.CorpusError):
         tokenizer.decode(tokenizer.encode("the winter of\n"))
     Panel.of(tokenizer)
+
+
+def _texts() -> Mapping[str, Files]:
+    return {"text": {"text.txt": TEXT[:300].encode()}, "blanks": {"text.txt": b"To be, or ___ to <|user|> be\n"}}
+
+
+@cache
+def _every_tokenizer() -> list[Any]:
+    import hub_folders
+
+    corpus = Corpus.from_text("text", TEXT, "")
+    kinds = [
+        TokenizerSettings("char"),
+        TokenizerSettings("ascii"),
+        TokenizerSettings("byte"),
+        TokenizerSettings("bpe", 300),
+    ]
+    made: list[Any] = [make_tokenizer(kind, corpus) for kind in kinds]
+    with tempfile.TemporaryDirectory() as folder:
+        made.append(read_folder(hub_folders.llama_folder(Path(folder, "llama"))))
+    return [*made, PairTokenizer(made[-1], ChatTemplate(TEMPLATE, {"bos_token": "<s>"}))]
+
+
+def _read_text(folder: Path) -> None:
+    """A prompt or an answer, whatever it holds, by every kind of tokenizer."""
+    file = folder / "text.txt"
+    content = file.read_bytes()[:5000] if file.is_file() else b""
+    text = content.decode("utf-8", "surrogateescape" if len(content) % 2 else "replace")
+    for tokenizer in _every_tokenizer():
+        with contextlib.suppress(tzd.errors.CorpusError):
+            tokens = (
+                tokenizer.prompt(user_says(text)) if isinstance(tokenizer, PairTokenizer) else tokenizer.encode(text)
+            )
+            tokenizer.decode(tokens)
+            tokenizer.pieces(tokens)
+
+
+def _corpora() -> Mapping[str, Files]:
+    return {
+        "texts": {
+            "a.txt": TEXT.encode(),
+            "b.md": b"\xef\xbb\xbf# Title\r\n\r\nText.\n",
+            "sub/c.txt": TEXT[:99].encode(),
+        }
+    }
+
+
+def _open_corpus(folder: Path) -> None:
+    corpus = open_corpus("text", path=folder)
+    tokenizer = make_tokenizer(TokenizerSettings("char"), corpus)
+    for split in ("train", "validation", "test"):
+        token_array(corpus, tokenizer, split)
 
 
 def _hub_tokenizers() -> Mapping[str, Files]:
@@ -252,11 +306,13 @@ READERS = (
     Reader("tokenizer.json", _tokenizers, _load_tokenizer, 60, names=False),
     Reader("tokenizer of the hub", _hub_tokenizers, _read_hub_tokenizer, 40),
     Reader("chat template", _templates, _render, 30, names=False),
+    Reader("prompts", _texts, _read_text, 10, names=False),
+    Reader("corpus of texts", _corpora, _open_corpus, 30),
     Reader("shards", _shards, _read_shards, 50, repair=_resign),
     Reader("pairs (.jsonl)", _pairs, _read_pairs, 50),
     Reader("documents", _documents, _read_documents, 50),
-    Reader("metrics.csv", _metrics, _read_metrics, 60),
+    Reader("metrics.csv", _metrics, _read_metrics, 40),
     Reader("points of samplers", _points, _read_points, 40),
     Reader("trace", _traces, _replay, 80, {".npz": formats.npz}),
-    Reader("pattern (.rle, .cells)", _patterns, _read_pattern, 60),
+    Reader("pattern (.rle, .cells)", _patterns, _read_pattern, 50),
 )

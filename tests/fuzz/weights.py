@@ -16,6 +16,7 @@ from fuzz import formats
 from fuzz.mutators import Files
 from fuzz.reader import Reader, files_in
 from tzd.checkpoint import RunFolder, read_checkpoint, write_checkpoint
+from tzd.checkpoint.layout import signed
 from tzd.config import ObjectiveSettings, TinyConfig
 from tzd.corpus import load_tokenizer
 from tzd.engines.formats import read_any
@@ -50,6 +51,7 @@ def checkpoint_files() -> Files:
             "diffusion": to_mapping(ObjectiveSettings()),
             "provenance": {"run": {"engine": {"name": "torch"}}, "module": None, "validation": {"nats_per_token": 1.5}},
             "step": 7,
+            "sampling": {"name": "dilated", "steps": 8, "temperature": 0.4},
         }
         write_checkpoint(
             Path(folder, "c"),
@@ -128,6 +130,15 @@ def _small_npz() -> Mapping[str, Files]:
         return {"ours": files_in(Path(folder, "n")), **_single("theirs", GOLDEN / "tiny" / "mlx_diffusion_model.npz")}
 
 
+def _signed_beside(files: Files) -> Files:
+    """The same with a digest that is right in the JSON beside the arrays."""
+    try:
+        said = json.loads(files["model.json"])  # type: ignore[arg-type]
+        return {**files, "model.json": json.dumps(signed(said)).encode()}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return files
+
+
 def _read_npz(folder: Path) -> None:
     read_any(folder)
 
@@ -144,6 +155,7 @@ def _smdm_files() -> Mapping[str, Files]:
 def _litgpt_files() -> Mapping[str, Files]:
     from dataclasses import asdict
 
+    import tokenizers
     import torch
     import yaml
 
@@ -162,7 +174,22 @@ def _litgpt_files() -> Mapping[str, Files]:
     with tempfile.TemporaryDirectory() as folder:
         torch.save(GPT(config).state_dict(), Path(folder, "lit_model.pth"))
         Path(folder, "model_config.yaml").write_text(yaml.dump(asdict(config)))
-        return {"litgpt": files_in(Path(folder))}
+        plain = files_in(Path(folder))
+        words = tokenizers.models.WordLevel({word: i for i, word in enumerate("abcdefghij*")}, unk_token="*")
+        tokenizers.Tokenizer(words).save(str(Path(folder, "tokenizer.json")))
+        return {"litgpt": plain, "with its tokenizer": files_in(Path(folder))}
+
+
+def _hub_files() -> Mapping[str, Files]:
+    import hub_models
+
+    with tempfile.TemporaryDirectory() as folder:
+        return {"bert": files_in(hub_models.masked_folder(Path(folder, "bert")))}
+
+
+def _load_hub(folder: Path) -> None:
+    model = tzd.load(folder, engine="torch")
+    model.logits(np.full((1, 4), model.mask_id))
 
 
 READERS = (
@@ -178,10 +205,11 @@ READERS = (
         "model (tzd.load)", lambda: {"c": checkpoint_files()}, _load, 60, {".safetensors": formats.safetensors}, checked
     ),
     Reader("run folder", _run_files, _open_run, 60),
-    Reader(".npz weights", _small_npz, _read_npz, 90, {".npz": formats.npz}),
+    Reader(".npz weights", _small_npz, _read_npz, 90, {".npz": formats.npz}, _signed_beside),
     Reader(
         ".pt weights", lambda: _single("pt", GOLDEN / "tiny" / "diffusion_model.pt"), _read_pt, 60, {".pt": formats.pt}
     ),
     Reader(".safetensors (SMDM)", _smdm_files, _read_npz, 60, {".safetensors": formats.safetensors}),
-    Reader("LitGPT folder", _litgpt_files, _read_npz, 20, {".pth": formats.pt}, heavy=True),
+    Reader("LitGPT folder", _litgpt_files, _read_npz, 40, {".pth": formats.pt}, heavy=True),
+    Reader("model of the hub", _hub_files, _load_hub, 8, {".safetensors": formats.safetensors}, heavy=True),
 )

@@ -471,7 +471,7 @@ def test_a_window_that_slides_bounds_the_models_own(release: Callable[..., Path]
         ({"padded_vocab_size": 264}, r"padded_vocab_size=264 is less than the 270 tokens of tokenizer\.json"),
         ({"padding_multiple": 0}, r"padding_multiple must be at least 1, not 0"),
         ({"block_size": None}, r"block_size cannot be None"),
-        ({"sliding_window_size": "wide"}, r"sliding_window_size=wide cannot be"),
+        ({"sliding_window_size": "wide"}, r"sliding_window_size='wide' cannot be"),
     ],
 )
 def test_a_config_that_does_not_fit_is_one_line(

@@ -22,6 +22,7 @@ from tzd.corpus import describe_file
 from tzd.errors import CheckpointError, ConfigError
 from tzd.mapping import coerce, from_mapping, require, to_mapping
 from tzd.printable import printable
+from tzd.untrusted import read_yaml_text
 
 LIT_MODEL = "lit_model.pth"
 MODEL_CONFIG = "model_config.yaml"
@@ -115,7 +116,7 @@ def _said(folder: Path) -> tuple[dict[str, Any], str]:
             " copy that file from where the weights are from"
         )
     try:
-        said = yaml.safe_load(file.read_bytes())
+        said = yaml.safe_load(read_yaml_text(file))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{file} cannot be read: {printable(reason)}; get the file again") from error

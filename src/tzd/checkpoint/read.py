@@ -25,7 +25,7 @@ from tzd.checkpoint.layout import (
 from tzd.checkpoint.run_folder import RunFolder
 from tzd.checkpoint.shipped import meant
 from tzd.checkpoint.tree import unflatten
-from tzd.config import model_config
+from tzd.config import Architecture, model_config
 from tzd.corpus.chat import TEMPLATE
 from tzd.corpus.tokenizer import FILE
 from tzd.errors import CheckpointError, TzdError, brief, first_line
@@ -260,7 +260,18 @@ def check_sizes(checkpoint: Checkpoint) -> None:
     if checkpoint.section("provenance").get("module") is not None:  # no network of ours is made
         return
     config = model_config(checkpoint.section("model"), f"{checkpoint.folder / CONFIG}: model")
-    values = sum(array.size for array in checkpoint.weights.values())
+    check_room(config, checkpoint.weights, checkpoint.source)
+
+
+def check_room(config: Architecture, weights: Mapping[str, np.ndarray], source: Path) -> None:
+    """CheckpointError where an architecture is far larger than the weights that are to fill it.
+
+    Args:
+        config: the architecture.
+        weights: name -> array.
+        source: where both come from, for the message.
+    """
+    values = sum(array.size for array in weights.values())
 
     def has(name: str) -> int:
         return getattr(config, name, None) or 0
@@ -270,13 +281,13 @@ def check_sizes(checkpoint: Checkpoint) -> None:
     inner = max(has("intermediate_size"), experts, heads * has("head_size"), width)
     rows = max(config.n_embedding_rows, has("padding_multiple"), config.time_steps, layers * inner)
     head = has("head_size") or width // heads
-    if layers > len(checkpoint.weights) or rows * width > values or has("n_expert") * layers > values:
+    if layers > len(weights) or rows * width > values or has("n_expert") * layers > values:
         raise CheckpointError(
-            f"{checkpoint.source} does not fit the model that {CONFIG} describes: {brief(values)} numbers are too few"
+            f"{source} does not fit the model that is described beside it: {brief(values)} numbers are too few"
         )
     if config.block_size * head > max(_TABLES, 4 * values):
         window = f"a window of {config.block_size} tokens"
-        raise CheckpointError(f"{checkpoint.source} is too small a model for {window}, of which {CONFIG} tells")
+        raise CheckpointError(f"{source} is too small a model for {window}, of which its description tells")
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:

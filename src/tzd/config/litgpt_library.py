@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from tzd.config.litgpt import LitgptConfig
-from tzd.errors import ConfigError, MissingExtraError, nearest
+from tzd.errors import ConfigError, MissingExtraError, brief, nearest
 from tzd.mapping import require
 
 # What LitGPT says and a denoiser has otherwise: the tokenizer says the vocabulary, the run the window.
@@ -83,7 +83,7 @@ def settings(said: Mapping[str, Any], block_size: int, where: str) -> dict[str, 
     for key, value in every.items():
         require(
             key in ours or key in (*_ELSEWHERE, *_WINDOW) or value == defaults[key],
-            f"{where} says {key}={value}: no model of LitGPT's registry has it, and it cannot be had here",
+            f"{where} says {key}={brief(value)}: no model of LitGPT's registry has it, and it cannot be had here",
         )
     result = {key: value for key, value in every.items() if key in ours and key not in _ELSEWHERE}
     name, norm = str(every["name"]), result["norm_class_name"]  # LitGPT goes by these, litgpt/config.py, norm_class
@@ -135,8 +135,10 @@ def overridden(name: str | None, changes: Mapping[str, Any], block_size: int) ->
 def sliding_window(said: Mapping[str, Any]) -> int | None:
     """How far LitGPT's attention reaches where any layer's is bounded; None if all see everything."""
     window, layers = said.get("sliding_window_size"), said.get("sliding_window_indices")
-    require(window is None or (isinstance(window, int) and window >= 1), f"sliding_window_size={window} cannot be")
-    require(layers is None or isinstance(layers, list), f"sliding_window_indices={layers} cannot be")
+    require(
+        window is None or (isinstance(window, int) and window >= 1), f"sliding_window_size={brief(window)} cannot be"
+    )
+    require(layers is None or isinstance(layers, list), f"sliding_window_indices={brief(layers)} cannot be")
     return window if layers is None or any(layers) else None
 
 

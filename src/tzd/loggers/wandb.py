@@ -21,6 +21,7 @@ from tzd.loggers.tags import tags
 from tzd.mapping import to_mapping
 from tzd.printable import printable
 from tzd.training.records import Phase, Written
+from tzd.untrusted import read_file
 
 PROJECT = "tinyzero-diffusion"
 _INIT_SECONDS, _FINISH_SECONDS = 30.0, 120.0  # how long a network may keep a run waiting, before and after it
@@ -149,5 +150,5 @@ def _has_account(settings: Any) -> bool:
 def _read_id(file: Path) -> str | None:
     """The id of the run folder's run of W&B; None if it has none."""
     with one_line_errors(file):
-        text = file.read_text(errors="replace").strip() if file.exists() else ""
+        text = read_file(file, 1 << 10).decode(errors="replace").strip() if file.exists() else ""
     return text if re.fullmatch(r"[\w-]{1,128}", text, re.ASCII) else None

@@ -136,7 +136,7 @@ def load_hub_model(
     framed = own is None or own == dict(described["auto_map"]).get("AutoModelForMaskedLM")
     config = _describe(name, described, tokenizer, framed=framed, mask_id=mask_id, shift=shift)
     if own is None:
-        network = library_network(name, folder)
+        network = library_network(name, folder, described, files)
     else:
         network = own_network(name, folder, own, described, files)
     return _loaded(network, config, described, tokenizer, folder)

@@ -8,6 +8,7 @@ code too.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,14 @@ from torch import Tensor, nn
 
 from tzd.checkpoint.layout import is_plain_name
 from tzd.checkpoint.read import mismatch, read_object
-from tzd.errors import CheckpointError, TzdError, UserError, first_line
+from tzd.errors import CheckpointError, TzdError, UserError, brief, first_line
 from tzd.hub import quietly
 
 _CLASSES = ("AutoModelForMaskedLM", "AutoModel", "AutoModelForCausalLM")  # of a model's own code, in this order
 _LAYER = re.compile(r"\.\d+\.")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_COUNTS, _MOST = ("num_", "n_"), 100_000  # beginnings of settings that count parts; how many there may be
+_TABLES = 1 << 22  # numbers in the tables of a window's positions, however small a model is
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -45,7 +49,9 @@ def weight_files(folder: Path) -> list[Path]:
         if not isinstance(said, dict) or not said:
             raise CheckpointError(f"{folder / _INDEX} is damaged: it names no weights; get the file again")
         names = sorted(set(map(str, said.values())))
-    files = [folder / name for name in names if is_plain_name(name)]
+    if strange := [name for name in names if not is_plain_name(name)]:
+        raise CheckpointError(f"{folder / _INDEX} names '{strange[0]}', which is not a file of this folder")
+    files = [folder / name for name in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise CheckpointError(
             f"{folder} does not hold {missing[0]}; weights are read from safetensors only, for a .bin is a pickle,"
@@ -54,23 +60,33 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def library_network(name: str, folder: Path) -> nn.Module:
+def library_network(name: str, folder: Path, described: Mapping[str, Any], files: Sequence[Path]) -> nn.Module:
     """A masked language model that the transformers library has, in the precision of its weights.
 
+    Args:
+        name: of the model, for messages.
+        folder: where its files lie.
+        described: its config.json.
+        files: what `weight_files` said.
+
     Raises:
-        UserError: it has the model, but as one that cannot fill in blanks.
+        UserError: it has the model, but as one that cannot fill in blanks, or its config.json asks for code.
         CheckpointError: the files are damaged or incomplete.
     """
     import transformers
 
     dtype = "dtype" if _major() >= 5 else "torch_dtype"
     try:
+        _refuse_kernels(name, described)
+        shapes = _stored_shapes(files)
+        _check_counts(name, described, len(shapes))
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if type(config) not in transformers.MODEL_FOR_MASKED_LM_MAPPING:
             raise UserError(
                 f"{name} is a '{config.model_type}' model, which cannot fill in blanks: give one that can (LLaDA,"
                 " Dream, a masked language model)"
             )
+        _check_room(name, transformers.AutoModelForMaskedLM, config, shapes)
         with quietly():
             network, said = transformers.AutoModelForMaskedLM.from_pretrained(
                 folder,
@@ -94,6 +110,52 @@ def library_network(name: str, folder: Path) -> nn.Module:
             " one place"
         )
     return network
+
+
+def _stored_shapes(files: Sequence[Path]) -> list[tuple[int, ...]]:
+    """The shapes of all tensors that files hold, of their headers alone."""
+    from safetensors import safe_open
+
+    shapes = []
+    for file in files:
+        with safe_open(file, "pt") as content:
+            shapes += [tuple(content.get_slice(key).get_shape()) for key in content.keys()]  # noqa: SIM118 - no mapping
+    return shapes
+
+
+def _refuse_kernels(name: str, described: Mapping[str, Any]) -> None:
+    """UserError where config.json asks the library to fetch compiled code of the hub, and to run it (`kernels`)."""
+    for group in (described, *(value for value in described.values() if isinstance(value, dict))):
+        for key, value in group.items():
+            if key.endswith("_implementation") and "/" in str(value):
+                raise UserError(
+                    f"{name} computes with code of another repository ({key}={brief(value)} in its config.json): leave"
+                    " that out of a copy of it"
+                )
+
+
+def _check_counts(name: str, described: Mapping[str, Any], tensors: int) -> None:
+    """CheckpointError where config.json tells of so many parts that counting them would not end."""
+    for key, value in described.items():
+        most = tensors if key in _LAYERS else _MOST
+        if type(value) is int and value > most and (key.startswith(_COUNTS) or key in _LAYERS):
+            raise CheckpointError(
+                f"{name} has {tensors} weights, and its config.json says {key}={brief(value)}: they do not belong"
+                " together; take both from one place"
+            )
+
+
+def _check_room(name: str, network_class: Any, config: Any, shapes: Sequence[tuple[int, ...]]) -> None:
+    """CheckpointError where config.json tells of a network that the weights cannot fill, before room is made for it."""
+    held = sum(math.prod(shape) for shape in shapes)
+    with torch.device("meta"), quietly():
+        planned = network_class.from_config(config)
+    needed = sum(value.numel() for value in (*planned.parameters(), *planned.buffers()))
+    if needed > max(_TABLES, 2 * held):  # a head that is not stored is the embedding's
+        raise CheckpointError(
+            f"{name} has {held} numbers in its weights, and its config.json tells of a network of {brief(needed)}:"
+            " take both from one place"
+        )
 
 
 def own_network(name: str, folder: Path, own: str, described: Mapping[str, Any], files: Sequence[Path]) -> nn.Module:

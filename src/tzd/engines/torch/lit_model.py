@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tzd.checkpoint.litgpt import assemble, read_architecture
-from tzd.checkpoint.read import Checkpoint
+from tzd.checkpoint.read import Checkpoint, check_room
 from tzd.engines.torch.litgpt import shapes
 from tzd.engines.torch.pt import read_arrays
 
@@ -24,5 +24,6 @@ def read_lit_model(path: Path, given: Mapping[str, int]) -> Checkpoint:
     """
     config, tokenizer = read_architecture(path, given)
     arrays = read_arrays(path, part="model")  # what LitGPT's training saves, a converted model is the part itself
+    check_room(config, arrays, path)  # or a network as large as is said would be laid out
     context_len = given.get("context_len", 0)
     return assemble(path, arrays, shapes(config), config=config, tokenizer=tokenizer, context_len=context_len)
