@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from running import Run
 
 import tzd as package
 from tzd.checkpoint.layout import CHECKSUMS, CONFIG, sha256
-from tzd.errors import CheckpointError
+from tzd.errors import CheckpointError, ConfigError
 
 OWN = {"name": "ancestral", "steps": 3, "temperature": 0.5}
 
@@ -66,6 +67,19 @@ def test_a_setting_changes_it_and_a_sampler_takes_its_place(own: Path) -> None:
     assert model.way(None, {"temperature": 1.0}) == ("ancestral", {"steps": 3, "temperature": 1.0})
     assert model.way("ancestral", {}) == ("ancestral", {})
     assert model.way("dilated", {"steps": 2}) == ("dilated", {"steps": 2})
+
+
+def test_what_a_models_own_sampler_does_not_take_is_refused(trained: Path) -> None:
+    striped = {"name": "dilated", "order": "stripes", "temperature": 0.9, "last_temperature": 0.4}
+    model = replace(package.load(trained), sampling=striped)
+    with pytest.raises(ConfigError, match=r"^sampler 'dilated' has no setting 'k' \(known: block_len, "):
+        model.way(None, {"k": 8})
+    assert model.way(None, {"count": "fixed", "k": 8}) == (
+        "dilated",
+        {"order": "stripes", "temperature": 0.9, "last_temperature": 0.4, "count": "fixed", "k": 8},
+    )
+    assert model.way(None, {"temperature": 0.0})[1] == {"order": "stripes", "temperature": 0.0}
+    assert package.sample(model, length=8, seed=0, temperature=0.0).nfe > 0
 
 
 def test_a_model_that_says_nothing_is_sampled_as_all_are(trained: Path) -> None:

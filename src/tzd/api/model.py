@@ -22,8 +22,8 @@ from tzd.engines.formats import read_any
 from tzd.engines.inputs import PRECISIONS
 from tzd.errors import CheckpointError, ConfigError, CorpusError, UserError, nearest
 from tzd.hub import hub_model
-from tzd.mapping import from_mapping
-from tzd.sampling import DEFAULT
+from tzd.mapping import from_mapping, require
+from tzd.sampling import DEFAULT, parts, settings_of
 from tzd.sampling import sampler as make_sampler
 
 
@@ -78,12 +78,23 @@ class Model:
 
         Args:
             sampler: its name; None is what the model brings, or else the default of all models.
-            settings: what is set, in place of what the model brings with its own sampler.
+            settings: what is set, in place of what the model brings with its own sampler. A temperature that is set
+                holds from beginning to end.
+
+        Raises:
+            ConfigError: the model's own sampler takes no such setting.
         """
         if sampler is not None:
             return sampler, dict(settings)
         brought = {"name": DEFAULT, **(self.sampling or {})}
-        return brought.pop("name"), {**brought, **settings}
+        name = brought.pop("name")
+        if "temperature" in settings:
+            brought.pop("last_temperature", None)
+        if not any(part in settings for part in parts()):  # which make a combination of one's own, of all settings
+            known = {**settings_of(name), **brought}
+            for key in settings:
+                require(key in known, f"sampler '{name}' has no setting '{key}'{nearest(key, known)}")
+        return name, {**brought, **settings}
 
     def encode(self, text: str) -> np.ndarray:
         """Tokens (N,) int32 of a text.
