@@ -12,6 +12,13 @@ import pytest
 from tzd.engines import ENGINES
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test asserts how long it takes
+hypothesis.settings.register_profile(  # of a mutant, that it fails is all there is to know
+    "unshrunk",
+    deadline=None,
+    derandomize=True,
+    max_examples=30,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 hypothesis.settings.load_profile("untimed")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a script starts with `&`: Ctrl-C could not be tested
