@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tensorboard_events import events, scalars, texts
 from tzd.config import RunConfig, run_config
-from tzd.errors import TzdError
+from tzd.errors import TzdError, UserError
 from tzd.loggers.tensorboard import TensorBoardLogger
 from tzd.mapping import to_mapping
 from tzd.training.records import Written
@@ -81,6 +85,33 @@ def test_tensorboard_goes_on_after_a_resume_that_was_killed(tmp_path: Path) -> N
     log_steps(TensorBoardLogger(RunConfig(), tmp_path, 1), 2, scale=10.0)
     assert scalars(tmp_path, VAL) == [(1, 1.0), (2, 20.0)]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_of_other_names_are_left_alone(tmp_path: Path) -> None:
+    for name in ("0x", "1.5", "9" * 5000, "-1", "\N{ARABIC-INDIC DIGIT THREE}"):
+        with suppress(OSError):  # a name that is too long
+            (tmp_path / f"events.out.tfevents.{name}.tzd").write_text("mine")
+    count = len(list(tmp_path.iterdir()))
+    TensorBoardLogger(RunConfig(), tmp_path, 1)
+    assert (tmp_path / "events.out.tfevents.0000000000.tzd").exists()
+    assert [path.read_text() for path in tmp_path.iterdir() if "00000" not in path.name] == ["mine"] * count
+
+
+def test_an_event_that_is_none_is_one_line(tmp_path: Path) -> None:
+    record = io.BytesIO()
+    RecordWriter(record).write(b"\xff" * 20)
+    file = tmp_path / "events.out.tfevents.0000000003.tzd"
+    file.write_bytes(record.getvalue())
+    with pytest.raises(UserError, match=r"tfevents\.0000000003\.tzd cannot be read: .*; remove it, and what it shows"):
+        TensorBoardLogger(RunConfig(), tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_that_is_called_like_a_file_of_events_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events.out.tfevents.0000000003.tzd")
+    TensorBoardLogger(RunConfig(), tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["events.out.tfevents.0000000004.tzd"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

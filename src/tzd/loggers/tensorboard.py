@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +18,14 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tzd.checkpoint.durable import append_bytes, one_line_errors, replace_file
 from tzd.config import RunConfig
+from tzd.errors import UserError, first_line
 from tzd.loggers.tags import tags
 from tzd.mapping import to_mapping
 from tzd.printable import printable
 from tzd.training.records import Phase, Written
 
 _FILES = "events.out.tfevents.{}.tzd"
+_NAME = re.compile(re.escape(_FILES).replace(r"\{\}", r"(\d{1,18})"), re.ASCII)
 
 
 class TensorBoardLogger:
@@ -42,11 +45,14 @@ class TensorBoardLogger:
                 for a new run.
 
         Raises:
+            UserError: the last file is no such file.
             TzdError: the folder cannot be read or written.
         """
         with one_line_errors(folder):
-            old = sorted(folder.glob(_FILES.format("[0-9]*")))
-            number = int(old[-1].name.split(".")[3]) + 1 if old else 0
+            numbers = {
+                int(name[1]): path for path in folder.glob(_FILES.format("*")) if (name := _NAME.fullmatch(path.name))
+            }
+            number, old = max(numbers, default=-1) + 1, [numbers[key] for key in sorted(numbers)]
             kept = [] if resume_step is None or not old else _events_until(resume_step, old[-1])
         begin = 0 if resume_step is None else resume_step + 1
         settings = json.dumps(to_mapping(config), indent=2)
@@ -100,8 +106,11 @@ def _record(event: Event) -> bytes:
 
 def _events_until(step: int, file: Path) -> list[Event]:
     """What was logged up to a step; a torn end is dropped."""
-    events = LegacyEventFileLoader(str(file)).Load()
-    return [event for event in events if event.HasField("summary") and event.step <= step]
+    try:
+        events = LegacyEventFileLoader(str(file)).Load() if file.is_file() else ()
+        return [event for event in events if event.HasField("summary") and event.step <= step]
+    except Exception as error:  # whatever a damaged file makes the library raise
+        raise UserError(f"{file} cannot be read: {first_line(error)}; remove it, and what it shows is gone") from error
 
 
 def _verbatim(text: str) -> str:
