@@ -208,7 +208,7 @@ def test_every_primary_configuration_has_its_model_type(name: str, model_type: s
         (["model=tiny"], "config", "tiny", 10),
         (["data=shakespeare"], "config", "small", 23.25),
         (["experiment=shakespeare"], "config", "tiny", 300),
-        (["experiment=shakespeare_cpu"], "config", "medium", 75),
+        (["experiment=shakespeare_cpu"], "config", "medium", 98),
         (["data=shakespeare", "model=tiny"], "config", "tiny", 23.25),
         (["model=diffusion", "training=default", "data=shakespeare"], "config", "diffusion", 10),
         (["training.epochs=3", "model.n_layer=2", "data=shakespeare"], "config", "small", 3),
