@@ -25,8 +25,9 @@ from tzd.corpus.tokenizer import make_tokenizer
 from tzd.errors import UserError
 from tzd.untrusted import parse_json
 from tzd.web.asking import Asked
-from tzd.web.door import JOIN, Door
+from tzd.web.door import CANCEL, JOIN, Door
 from tzd.web.limits import Limits
+from tzd.web.queue import Queue
 from tzd.web.recordings import Recordings
 from tzd.web.runs import Runs
 
@@ -77,11 +78,15 @@ def _ask(folder: Path) -> None:
     content = body.read_bytes() if body.is_file() else b""
     lines = headers.read_bytes().split(b"\n") if headers.is_file() else []
     pairs = [(name, value.strip()) for name, found, value in (line.partition(b":") for line in lines) if found]
-    asked: list[bytes] = []
+    asked: list[list[Any]] = []
+
+    class Heard(Queue):
+        async def join(self, number: int, values: list[Any], name: str) -> str:
+            asked.append(values)
+            return "run"
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
-        if scope["method"] == "POST":
-            asked.append((await receive())["body"])
+        assert scope["method"] in ("GET", "HEAD") and not scope["query_string"]
 
     async def receive() -> Any:
         return {"type": "http.request", "body": content, "more_body": False}
@@ -90,16 +95,16 @@ def _ask(folder: Path) -> None:
         assert message["type"].startswith("http.response.")
 
     async def all_of_it() -> None:
-        door = Door(inner, LIMITS.message, {0: 7})
+        door = Door(inner, LIMITS.message, {0: 7}, Heard({}, LIMITS))
         path = next((value.decode("latin-1") for name, value in pairs if name == b"path"), "/")
-        for method, where in (("POST", JOIN), ("GET", path), ("PUT", path)):
+        for method, where in (("POST", JOIN), ("POST", CANCEL), ("GET", path), ("PUT", path)):
             scope = {"type": "http", "path": where, "method": method, "headers": pairs, "query_string": b"x=1"}
             await door(scope, receive, send)
 
     asyncio.run(all_of_it())
     if not asked:
         raise UserError("refused at the door")
-    data = json.loads(asked[0])["data"]
+    (data,) = asked
     Asked.checked(LIMITS, data[0], [data[1]], *data[2:])
 
 

@@ -28,10 +28,11 @@ LENGTH, STEPS = 1024, 20000
 
 @dataclass(frozen=True)
 class Server:
-    """The page's address, and the model behind it."""
+    """The page's address, the model behind it, and the process that serves it."""
 
     url: str
     run: Path
+    process: int
 
     def request(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """Status and body of what is answered."""
@@ -56,9 +57,18 @@ class Server:
         status, answer = self.request("/gradio_api/queue/join", json.dumps(body).encode())
         if status != 200:
             return {"status": status, **json.loads(answer)}
-        _, events = self.request(f"/gradio_api/queue/data?session_hash={session}")
-        messages = [json.loads(line[6:]) for line in events.decode().split("\n\n") if line.startswith("data: ")]
+        messages = list(self.listen(session))
         return next(message for message in reversed(messages) if message["msg"] == "process_completed")
+
+    def listen(self, session: str) -> Iterator[dict[str, Any]]:
+        """What a session hears, until it is told that there is nothing more; it hangs up then, as a browser does."""
+        with urllib.request.urlopen(f"{self.url}/gradio_api/queue/data?session_hash={session}", timeout=60) as events:
+            for line in events:
+                if line.startswith(b"data: "):
+                    message = json.loads(line[6:])
+                    if message["msg"] == "close_stream":
+                        return
+                    yield message
 
 
 def written(folder: Path, **said: Any) -> Path:
@@ -98,7 +108,7 @@ def served(run: Path, *flags: str) -> Iterator[Server]:
     try:
         said = process.stdout.readline()
         assert " writes at http://127.0.0.1:" in said, process.communicate()[1]
-        yield Server(said.split(" writes at ")[1].split()[0], run)
+        yield Server(said.split(" writes at ")[1].split()[0], run, process.pid)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert process.returncode in (0, 130)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from tzd.api import Model
-from tzd.errors import TzdError
 from tzd.sampling import DEFAULT, descriptions, settings_of
 from tzd.sampling.patterns import NAMES, SMALLEST_SIDE
 from tzd.web.asking import OWN
@@ -66,8 +64,7 @@ def build(runs: Runs, title: str, line: str) -> gr.Blocks:
         result.change(
             None, result, board, js="text => text", api_visibility="private"
         )  # Life goes on with what is written
-    limits = runs.limits
-    return page.queue(max_size=limits.queue, default_concurrency_limit=limits.concurrency, api_open=False)
+    return page.queue(api_open=False)  # `tzd.web.queue` is the queue; the library's own never begins
 
 
 def _write_tab(runs: Runs) -> gr.Textbox:
@@ -141,25 +138,9 @@ def _connect(start: gr.Button, stop: gr.Button, run: Callable[..., Any], inputs:
     """One button starts a run, the other one ends it."""
     says = next(output for output in outputs if str(output.elem_id).endswith("-status"))
     # Values come as the browser sent them: `tzd.web.asking` checks them, and says what is wrong in words.
-    running = start.click(
-        _in_words(run), inputs, outputs, preprocess=False, api_visibility="private", show_progress="hidden",
-        concurrency_id="model",
-    )  # fmt: skip
+    running = start.click(run, inputs, outputs, api_visibility="private", show_progress="hidden")
     stop.click(None, says, says, js=STOPPED, cancels=[running], api_visibility="private")
     running.then(None, says, says, js=STOPPED, api_visibility="private")  # pictures that were on their way are here now
-
-
-def _in_words(run: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """A refusal is a line on the page; what a browser sent is not HTML in it."""
-
-    @wraps(run)
-    def said(*values: Any) -> Iterator[Any]:
-        try:
-            yield from run(*values)
-        except TzdError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from None
-
-    return said
 
 
 def _text(limits: Limits, hint: str = PROMPT) -> gr.Textbox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ from tzd.api import Model
 from tzd.errors import UserError
 from tzd.web.limits import Limits
 
+FILES = 4  # downloads that may wait for one another
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -67,15 +69,19 @@ def application(model: Model, name: str, limits: Limits, *, local: bool) -> Any:
     from tzd.web import theme
     from tzd.web.door import Door
     from tzd.web.page import build
+    from tzd.web.queue import Queue
     from tzd.web.recordings import FORMATS, Recordings
     from tzd.web.runs import Runs
 
-    recordings = Recordings()
+    recordings, drawing = Recordings(), asyncio.Semaphore(FILES)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/run/{name}/{ending}")
-    def file(name: str, ending: str) -> Response:
-        drawn = recordings.file(name, ending)
+    async def file(name: str, ending: str) -> Response:
+        if drawing.locked():
+            return Response("others are waiting for files: try again in a moment", 503, media_type="text/plain")
+        async with drawing:
+            drawn = await asyncio.to_thread(recordings.file, name, ending)
         if drawn is None:
             return Response("this run is not kept any more: run it again", 404, media_type="text/plain")
         headers = {"content-disposition": f'attachment; filename="tzd{ending}"'}
@@ -86,8 +92,9 @@ def application(model: Model, name: str, limits: Limits, *, local: bool) -> Any:
         app, page, path="/", footer_links=[], show_error=False, ssr_mode=False, mcp_server=False, pwa=False,
         enable_monitoring=False, allowed_paths=[], max_file_size=1, theme=theme.theme(), css=theme.css(),
     )  # fmt: skip
-    takes = {number: len(run.inputs) for number, run in page.fns.items() if run.fn is not None}
-    door = Door(app, limits.message, takes)
+    runs = {number: run for number, run in page.fns.items() if run.fn is not None}
+    queue = Queue({number: run.fn for number, run in runs.items()}, limits)
+    door = Door(app, limits.message, {number: len(run.inputs) for number, run in runs.items()}, queue)
     return TrustedHostMiddleware(door, [*LOCAL, "[::1]"]) if local else door
 
 
@@ -95,9 +102,12 @@ def serve(app: Any, taken: socket.socket) -> None:
     """Serves until a signal ends it; KeyboardInterrupt is what SIGINT becomes."""
     import uvicorn
 
+    from tzd.web.connection import Connection
+
     config = uvicorn.Config(
-        app, log_level="critical", access_log=False, timeout_graceful_shutdown=1, server_header=False
-    )
+        app, http=Connection, ws="none", lifespan="on", log_level="critical", access_log=False,
+        timeout_graceful_shutdown=1, server_header=False,
+    )  # fmt: skip
     uvicorn.Server(config).run(sockets=[taken])
 
 
