@@ -34,13 +34,14 @@ def main() -> int:
     parser.add_argument("--reader", action="append", help="only these, by the beginning of a name")
     parser.add_argument("--only", type=int, help="only the input of this number")
     parser.add_argument("--light", action="store_true", help="without those that take seconds to import")
+    parser.add_argument("--traced", action="store_true", help="count allocations one by one (twice as slow)")
     parser.add_argument("--json", action="store_true", help="end with one JSON object instead of a table")
     args = parser.parse_args()
     chosen = [reader for reader in READERS if not args.reader or reader.name.startswith(tuple(args.reader))]
     chosen = [reader for reader in chosen if not (args.light and reader.heavy)]
     whole, rows = sum(reader.share for reader in READERS), []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        guard = Guard(Path(folder).resolve())
+        guard = Guard(Path(folder).resolve(), args.traced)
         for reader in chosen:
             count = max(1, round(args.inputs * reader.share / whole))
             numbers = range(count) if args.only is None else [args.only]

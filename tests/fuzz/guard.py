@@ -63,9 +63,11 @@ class Guard:
 
     Args:
         root: holds `case`, where reading may write, and `outside`, where nothing may change.
+        traced: whether every allocation of Python's is counted, which takes as long again as reading.
     """
 
     root: Path
+    traced: bool = False
     accepted: int = 0
     refused: int = 0
     escaped: list[str] = field(default_factory=list)
@@ -87,7 +89,8 @@ class Guard:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = hard if lifted else pages * resource.getpagesize() + 2 * MOST_MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-        (tracemalloc.stop if lifted else tracemalloc.start)()
+        if self.traced:
+            (tracemalloc.stop if lifted else tracemalloc.start)()
 
     def _rung(self, number: int, frame: FrameType | None) -> None:
         raise Hangs
@@ -125,7 +128,8 @@ class Guard:
             names: whether a refusal names the folder or file.
         """
         self._done.clear()
-        tracemalloc.reset_peak()
+        if self.traced:
+            tracemalloc.reset_peak()
         before, peak = tracemalloc.get_traced_memory()[0], _peak()
         self._armed, problem = True, None
         signal.setitimer(signal.ITIMER_PROF, SECONDS)

@@ -20,7 +20,7 @@ from fuzz import formats
 from fuzz.mutators import Files
 from fuzz.reader import Reader, files_in
 from tzd.checkpoint.layout import to_json
-from tzd.config import DataSettings, TokenizerSettings
+from tzd.config import DataSettings, RunConfig, TokenizerSettings
 from tzd.corpus import Corpus, load_tokenizer, open_corpus
 from tzd.corpus.build import build_shards
 from tzd.corpus.chat import ChatTemplate, PairTokenizer, read_template, user_says
@@ -34,7 +34,7 @@ from tzd.evaluation.measured import Measured
 from tzd.hub import hub_model
 from tzd.loggers.csv import CsvLogger
 from tzd.sampling.pattern_files import read_pattern
-from tzd.training.records import COLUMNS, read_metrics
+from tzd.training.records import COLUMNS, Written, read_metrics
 from tzd.viewers.panel import Panel
 from tzd.viewers.plot import find_runs
 from tzd.viewers.trace import is_trace, read_trace
@@ -255,6 +255,21 @@ def _read_metrics(folder: Path) -> None:
     CsvLogger(folder, 5).close()
 
 
+def _events() -> Mapping[str, Files]:
+    with tempfile.TemporaryDirectory() as folder:
+        logger = _board(Path(folder))
+        for step in (1, 2, 9):
+            logger.log({"step": step, "loss": 1 / step})
+            logger.log_samples(step, [Written(0.7, "text")])
+        return {"events": files_in(Path(folder))}
+
+
+def _board(folder: Path, resume_step: int | None = None) -> Any:
+    from tzd.loggers.tensorboard import TensorBoardLogger
+
+    return TensorBoardLogger(RunConfig(), folder, resume_step)
+
+
 def _points() -> Mapping[str, Files]:
     row = {"sampler": "dilated", "variant": "dilated", "label": "dilated steps=8", "nfe": 8.0, "settings": {"steps": 8}}
     point = {"conditions": {"model": "m", "samples": 4}, "row": row}
@@ -312,6 +327,7 @@ READERS = (
     Reader("pairs (.jsonl)", _pairs, _read_pairs, 50),
     Reader("documents", _documents, _read_documents, 50),
     Reader("metrics.csv", _metrics, _read_metrics, 40),
+    Reader("events (TensorBoard)", _events, lambda folder: _board(folder, 5), 10, heavy=True),
     Reader("points of samplers", _points, _read_points, 40),
     Reader("trace", _traces, _replay, 80, {".npz": formats.npz}),
     Reader("pattern (.rle, .cells)", _patterns, _read_pattern, 50),

@@ -140,7 +140,8 @@ def _beside(path: Path) -> _Said:
     for file in (path.with_suffix(".json"), path.parent / CONFIG):
         if file.is_file():
             data = read_object(file)
-            return _ours(file, data) if data.get("format") == FORMAT else _theirs(file, data)
+            ours = data.get("format") == FORMAT or data.keys() & {"format_version", "sha256"}
+            return _ours(file, data) if ours else _theirs(file, data)
     return _Said()
 
 
