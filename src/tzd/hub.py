@@ -13,7 +13,7 @@ from tzd.untrusted import read_json
 
 PREFIX = "hf:"
 _TIMEOUT = 5.0  # seconds; the hub's own clients would try for most of a minute where there is no network
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def hub_model(path: str | Path) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from tzd.checkpoint import RunFolder, read_checkpoint, write_checkpoint
 from tzd.checkpoint.layout import signed, to_json
 from tzd.engines.formats import read_any
-from tzd.errors import CheckpointError, TzdError
+from tzd.errors import CheckpointError, TzdError, UserError
 from tzd.loggers.csv import CsvLogger
 from tzd.training.records import Written
 
@@ -78,6 +78,18 @@ def test_what_a_run_logs_takes_the_place_of_a_link(tmp_path: Path) -> None:
     logger.log({"step": 1})
     logger.log_samples(1, [Written(1.0, "touch /tmp/sprung")])
     assert (tmp_path / "profile").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "=HYPERLINK(1)", "@x", '"1\n9,9"', '"1,2"', "-1|x", "\x1b[2J", "\N{NO-BREAK SPACE}"]
+)
+def test_a_cell_that_is_no_number_does_not_pass_into_the_metrics_of_a_resumed_run(cell: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(f"step,loss\n1,{cell}\n2,1.5e-3\n")
+    with pytest.raises(UserError, match=r"metrics\.csv, line [23] is no row of metrics: remove the line"):
+        CsvLogger(tmp_path, resume_step=2)
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,-inf\n2,1.5e-3\n")
+    CsvLogger(tmp_path, resume_step=2)
+    assert (tmp_path / "metrics.csv").read_text().endswith("1,,,,-inf,,,,,,,,,\n2,,,,1.5e-3,,,,,,,,,\n")
 
 
 def test_a_text_that_says_it_is_a_header_stays_a_text(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import runs
 import tzd
 from networks import stirred, weights_of
 from tzd.checkpoint import Checkpoint, check_export, read_checkpoint, write_checkpoint, write_npz
-from tzd.checkpoint.layout import sha256
+from tzd.checkpoint.layout import sha256, signed
 from tzd.config import ObjectiveSettings, TinyConfig, TokenizerSettings
 from tzd.corpus import Corpus, make_tokenizer
 from tzd.engines.formats import read_any
@@ -565,7 +565,7 @@ def test_a_tokenizer_of_another_size_than_the_head_is_refused(tmp_path: Path) ->
     write_npz(tmp_path / "model.npz", checkpoint(tmp_path / "c"))
     described = json.loads((tmp_path / "model.json").read_text())
     described["tokenizer"] = {"kind": "byte", "vocab_size": 256}
-    (tmp_path / "model.json").write_text(json.dumps(described))
+    (tmp_path / "model.json").write_text(json.dumps(signed(described)))
     line = refusal(lambda: tzd.load(tmp_path / "model.npz"))
     assert "has 128 tokens, but the tokenizer that is described beside it has 256" in line
 

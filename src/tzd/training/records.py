@@ -18,6 +18,7 @@ from tzd.untrusted import read_file
 
 METRICS = "metrics.csv"
 _STEP = re.compile(r"\d{1,18}", re.ASCII)
+_CELL = re.compile(r"[-+.\w]*", re.ASCII)  # no formula of a spreadsheet's, no comma, no line break
 
 COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -94,6 +95,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     try:
         for row in reader:
             if None in row or None in row.values() or not _STEP.fullmatch(row.get("step", "")):
+                raise ValueError
+            if not all(map(_CELL.fullmatch, row.values())):
                 raise ValueError
             rows.append(row)
     except (ValueError, csv.Error) as error:
