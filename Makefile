@@ -10,7 +10,7 @@ WORKERS ?= 2
 OPENBLAS := $(firstword $(wildcard /usr/lib/$(shell uname -m)-linux-gnu/libopenblas.so.0 /usr/lib64/libopenblas.so.0))
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fuzz check bench audit installed release shakespeare
+.PHONY: help env demo test fuzz load check bench audit installed release shakespeare
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ test: $(READY)  ## the tests (WORKERS=2 processes; ARGS="-k name" picks some)
 
 fuzz: $(READY)  ## hostile files, 100,000 of them (ARGS="--reader trace --seed 1" picks)
 	PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(ARGS)
+
+load: $(READY)  ## the page with 50 clients, most of whom behave badly, for ten minutes (ARGS="--seconds 60 --clients 20")
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/web/load.py $(ARGS)
 
 check: $(READY)  ## layout, lint, types, layers
 	$(BIN)/ruff format --check .
