@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 import socket
@@ -16,6 +15,7 @@ from load import (
     CLIENTS,
     KINDS,
     LONG,
+    ROUGH,
     WRITTEN,
     Kind,
     Load,
@@ -24,7 +24,6 @@ from load import (
     reads_slowly,
     sample,
     sends_half,
-    sends_much,
     settled,
     watched,
 )
@@ -49,7 +48,8 @@ def test_it_stands_fifty_clients_most_of_whom_behave_badly(load: Load) -> None:
     samples = asyncio.run(watched(load, 20, CLIENTS, every=0.5))
     assert load.wrong == []
     assert load.requests > CLIENTS
-    assert {answer.split()[0] for answer in load.answers} >= {"join", "listen", "page", "nonsense", "much", "noise"}
+    answered = {answer.split()[0] for answer in load.answers}
+    assert answered >= {"join", "listen", "page", "nonsense", "headers", "unknown", "cancel", "repeated"}
     for seed, text in load.expected.items():
         assert load.server.ask(0, [*WRITTEN, seed], f"after-{seed}")["output"]["data"][2] == text
     after = settled(load.server, before)
@@ -64,12 +64,11 @@ PROMPT = [kind for kind in dict.fromkeys(KINDS) if kind not in (reads_slowly, se
 def test_each_of_them_alone_gets_what_it_is_due(load: Load, kind: Kind) -> None:
     load.wrong.clear()
     before, load.until = load.requests, float("inf")
-    if kind is sends_much:
-        with contextlib.suppress(OSError):  # the refusal may be lost, as it comes before the last of what is sent
-            asyncio.run(kind(load, random.Random(1)))
-    else:
+    try:
         asyncio.run(kind(load, random.Random(1)))
         assert load.requests > before
+    except (OSError, EOFError):  # the refusal may be lost, as it comes before the last of what is sent
+        assert kind.__name__ in ROUGH
     assert load.wrong == []
 
 

@@ -395,6 +395,7 @@ def door(places: Queue) -> Door:
         (JOIN, b"", 400, "a request is a JSON object"),
         (JOIN, b"[]", 400, "a request is a JSON object"),
         (JOIN, b"{}", 400, "a request names a run and its session, and has the run's texts and numbers"),
+        (JOIN, b'{"fn_index": false, "data": [0], "session_hash": "a"}', 400, "a request names a run and its session"),
         (JOIN, b"x" * 101, 413, "a request has at most 100 bytes"),
         (CANCEL, b"{}", 400, "what is to be cancelled is a run of a session, both by name"),
         (CANCEL, b'{"event_id": "x", "session_hash": 3}', 400, "what is to be cancelled is a run of a session"),

@@ -110,7 +110,7 @@ class Door:
     async def _join(self, asked: dict[str, Any]) -> Answer:
         number, data, session = (asked.get(key) for key in ("fn_index", "data", "session_hash"))
         if not (
-            isinstance(number, int)
+            type(number) is int  # and no truth value
             and isinstance(session, str)
             and SESSION.fullmatch(session)
             and isinstance(data, list)
