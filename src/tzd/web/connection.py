@@ -11,7 +11,7 @@ TICK = 10.0  # seconds between two looks
 PATIENCE = 3  # looks at which nothing moves
 SLOWEST = 1024  # bytes a second; who reads less does not read
 BUFFER = 4096  # bytes on their way to a reader before others wait
-MOST = 400  # connections; an open page has six at most, and one while it waits
+MOST = 200  # connections; a browser has six at most for a page, and one while it waits
 
 
 class Connection(H11Protocol):
