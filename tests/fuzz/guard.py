@@ -50,6 +50,7 @@ _WRITES = {
     "shutil.move": 2,
     "shutil.copyfile": 2,
 }
+_IN_A_FOLDER = ("os.remove", "os.rmdir", "shutil.rmtree")  # whose path may be one in a folder that is open
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -112,8 +113,9 @@ class Guard:
         elif event == "open" and isinstance(arguments[0], (str, bytes)) and (arguments[2] or 0) & _WRITING:
             self._wrote(event, arguments[0])
         elif event in _WRITES:
+            at = arguments[-1] if event in _IN_A_FOLDER and arguments[-1] != -1 else None
             for path in arguments[: _WRITES[event]]:
-                self._wrote(event, path)
+                self._wrote(event, path if at is None else f"{os.readlink(f'/proc/self/fd/{at}')}/{path}")  # noqa: PTH115
 
     def _wrote(self, event: str, path: Any) -> None:
         place = os.path.abspath(os.fsdecode(path))  # noqa: PTH100

@@ -86,6 +86,20 @@ def test_no_network_of_litgpts_is_laid_out_that_the_weights_cannot_fill(changes:
     assert str(litgpt) in refusal(lambda: read_any(litgpt))
 
 
+@pytest.mark.parametrize("key", ["rope_condense_ratio", "attention_scores_scalar", "n_query_groups", "head_size"])
+def test_a_number_that_no_model_has_is_refused_by_its_name(key: str, litgpt: Path) -> None:
+    (litgpt / MODEL_CONFIG).write_text(yaml.dump({**SMALL, key: 2**64}))
+    line = refusal(lambda: read_architecture(litgpt / LIT_MODEL, {}))
+    assert line.endswith(f"model.{key}=18446744073709551616 is larger than any model's")
+
+
+@pytest.mark.parametrize("factor", [2**64, -1, True, float("inf")])
+def test_a_factor_of_the_rotation_that_no_model_has_is_refused(factor: float, litgpt: Path) -> None:
+    said = {**SMALL, "rope_adjustments": {"factor": factor}}
+    (litgpt / MODEL_CONFIG).write_text(yaml.dump(said))
+    assert "must be a positive factor" in refusal(lambda: read_architecture(litgpt / LIT_MODEL, {}))
+
+
 # --- the hub ------------------------------------------------------------------------------------------------------
 
 

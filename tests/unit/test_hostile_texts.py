@@ -19,6 +19,7 @@ import tzd
 from tzd.api import Model
 from tzd.cli import writing
 from tzd.corpus import load_tokenizer
+from tzd.corpus.chat import ChatTemplate, user_says
 from tzd.corpus.tokenizers._library import LibraryTokenizer, load_library
 from tzd.errors import CheckpointError, CorpusError
 from tzd.viewers.figure import drawing, write_figure
@@ -133,6 +134,35 @@ def test_formulas_of_a_name_are_not_typeset(tmp_path: Path) -> None:
         figure.subplots().set_title(PIECES[-1] + PIECES[0])
         out = write_figure(figure, tmp_path / "x.svg")
     assert "<script" not in out.read_text()
+
+
+@pytest.mark.parametrize("source", ["{{ " + "9" * 5000 + " }}", "{" + "{(" * 5000, "{% " + "if a %}{% " * 3000])
+def test_a_template_that_its_parser_chokes_on_is_refused(source: str) -> None:
+    with pytest.raises(
+        CorpusError, match=r"^the tokenizer's chat template is no Jinja \(.*set data.chat_template=false$"
+    ):
+        ChatTemplate(source, {}).render(user_says("Hello"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ cycler.__init__.__globals__.os.system('touch sprung') }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.__class__.__base__.__subclasses__() }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{{ raise_exception.__globals__.json }}",
+        "{{ messages[0].update({'role': 'x'}) }}",
+        "{{ '{0.__class__.__init__.__globals__}'.format(raise_exception) }}",
+        "{{ ('%(a)s' | format) }}{{ self.__init__ }}{{ lipsum.__globals__ }}",
+    ],
+)
+def test_a_template_reaches_nothing_outside_of_its_sandbox(source: str) -> None:
+    with pytest.raises(CorpusError) as error:
+        ChatTemplate(source, {}).render(user_says("Hello"))
+    assert str(error.value).startswith("the tokenizer's chat template") and "root:" not in str(error.value)
+    assert not Path("sprung").exists()
 
 
 # --- tokenizers that make much of little --------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class TensorBoardLogger:
                 int(name[1]): path for path in folder.glob(_FILES.format("*")) if (name := _NAME.fullmatch(path.name))
             }
             number, old = max(numbers, default=-1) + 1, [numbers[key] for key in sorted(numbers)]
+            old = [file for file in old if not file.is_dir()]
             kept = [] if resume_step is None or not old else _events_until(resume_step, old[-1])
         begin = 0 if resume_step is None else resume_step + 1
         settings = json.dumps(to_mapping(config), indent=2)
