@@ -14,6 +14,7 @@ import random
 import sys
 from collections import Counter
 from fnmatch import fnmatch
+from itertools import zip_longest
 from pathlib import Path
 
 from mutmut import __main__ as mutmut
@@ -37,7 +38,10 @@ def found() -> dict[str, tuple[Path, str]]:
 
 
 def chosen(names: list[str], patterns: list[str], sample: int | None, seed: int) -> list[str]:
-    """The mutants to ask about: those that fit a pattern, or so many of each package."""
+    """The mutants to ask about: those that fit a pattern, or so many of each package, in turns.
+
+    A larger sample of a seed begins with the smaller ones, and one that was stopped is a smaller one.
+    """
     if patterns:
         names = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
     if sample is None:
@@ -45,8 +49,10 @@ def chosen(names: list[str], patterns: list[str], sample: int | None, seed: int)
     packages: dict[str, list[str]] = {}
     for name in sorted(names):
         packages.setdefault(name.split(".")[1], []).append(name)
-    draw = random.Random(seed)
-    return [name for members in packages.values() for name in draw.sample(members, min(sample, len(members)))]
+    for members in packages.values():
+        random.Random(seed).shuffle(members)
+    turns = zip_longest(*(members[:sample] for members in packages.values()))
+    return [name for turn in turns for name in turn if name]
 
 
 def report(names: list[str]) -> None:
@@ -89,9 +95,10 @@ def main() -> None:
     results = found()
     names = chosen(list(results), args.patterns, args.sample, args.seed)
     if not args.report:
-        open_questions = [name for name in names if results[name][1] == "not checked"]
-        asked = open_questions if args.sample or args.patterns else []
-        if asked or not (args.sample or args.patterns):
+        asked = [name for name in names if results[name][1] == "not checked"]
+        turn = {name: index for index, name in enumerate(asked)}
+        mutmut.estimated_worst_case_time = turn.__getitem__  # it would ask about the quickest first
+        if asked:
             mutmut._run(asked, args.workers)
     report(names)
 
