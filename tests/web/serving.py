@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,7 +60,7 @@ class Server:
         messages = list(self.listen(session))
         return next(message for message in reversed(messages) if message["msg"] == "process_completed")
 
-    def listen(self, session: str) -> Iterator[dict[str, Any]]:
+    def listen(self, session: str) -> Generator[dict[str, Any], None, None]:
         """What a session hears, until it is told that there is nothing more; it hangs up then, as a browser does."""
         with urllib.request.urlopen(f"{self.url}/gradio_api/queue/data?session_hash={session}", timeout=60) as events:
             for line in events:

@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-TICK = 10.0  # seconds between two looks
+TICK = 5.0  # seconds between two looks
 PATIENCE = 3  # looks at which nothing moves
 SLOWEST = 1024  # bytes a second; who reads less does not read
 BUFFER = 4096  # bytes on their way to a reader before others wait

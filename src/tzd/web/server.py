@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,17 @@ def application(model: Model, name: str, limits: Limits, *, local: bool) -> Any:
     from tzd.web.recordings import FORMATS, Recordings
     from tzd.web.runs import Runs
 
-    recordings, drawing = Recordings(), asyncio.Semaphore(FILES)
+    recordings, waiting = Recordings(), threading.Semaphore(FILES)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/run/{name}/{ending}")
-    async def file(name: str, ending: str) -> Response:
-        if drawing.locked():
+    def file(name: str, ending: str) -> Response:
+        if not waiting.acquire(blocking=False):
             return Response("others are waiting for files: try again in a moment", 503, media_type="text/plain")
-        async with drawing:
-            drawn = await asyncio.to_thread(recordings.file, name, ending)
+        try:
+            drawn = recordings.file(name, ending)
+        finally:
+            waiting.release()
         if drawn is None:
             return Response("this run is not kept any more: run it again", 404, media_type="text/plain")
         headers = {"content-disposition": f'attachment; filename="tzd{ending}"'}
