@@ -10,10 +10,10 @@ WORKERS ?= 2
 OPENBLAS := $(firstword $(wildcard /usr/lib/$(shell uname -m)-linux-gnu/libopenblas.so.0 /usr/lib64/libopenblas.so.0))
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fuzz load check bench audit installed release shakespeare
+.PHONY: help env demo test test-faults fuzz load check bench audit installed release shakespeare
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 env: $(READY)  ## everything, all extras, into .venv
 
@@ -22,6 +22,9 @@ demo: $(READY)  ## train a small model on this machine and watch it write
 
 test: $(READY)  ## the tests (WORKERS=2 processes; ARGS="-k name" picks some)
 	LD_PRELOAD=$(OPENBLAS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+test-faults: $(READY)  ## runs killed 200 times on each engine and resumed (ARGS="--kills 20 --engine mlx --seed 3" picks)
+	LD_PRELOAD=$(OPENBLAS) PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m faults.kills $(ARGS)
 
 fuzz: $(READY)  ## hostile files, 100,000 of them (ARGS="--reader trace --seed 1" picks)
 	PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(ARGS)
@@ -45,7 +48,7 @@ RECIPE ?= shakespeare
 RUNS := runs/$(RECIPE)
 define train
 $(if $(wildcard $(RUNS)/$(1)/trained),@echo "$(RUNS)/$(1) is trained; remove it to train it anew",$(BIN)/tzd train \
-experiment=$(2) training.run_folder=$(RUNS)/$(1) $(3) $(ARGS) $(if $(wildcard $(RUNS)/$(1)/last),training.resume=true))
+experiment=$(2) training.run_folder=$(RUNS)/$(1) $(3) $(ARGS) $(if $(wildcard $(RUNS)/$(1)/step-*),training.resume=true))
 @touch $(RUNS)/$(1)/trained
 endef
 

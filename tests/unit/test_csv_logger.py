@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tzd.checkpoint import RunFolder
 from tzd.errors import TzdError, UserError
 from tzd.loggers.csv import CsvLogger
 from tzd.training.records import COLUMNS, Logger, Written, read_metrics
@@ -25,6 +26,13 @@ def log_steps(logger: Logger, *steps: int) -> None:
         logger.log({"step": step, "val_nats_per_token": 2.5, "val_stderr": np.float32(0.1)})
         logger.log_samples(step, SAMPLES)
         logger.log_samples(step, SAMPLES, "test")
+
+
+def finish(folder: Path, step: int) -> None:
+    """Says that a run has come to its end, test and all."""
+    run = RunFolder(folder)
+    run.checkpoint_path(step).mkdir()
+    run.point("finished", step)
 
 
 def files(folder: Path) -> tuple[bytes, bytes]:
@@ -72,6 +80,7 @@ def test_a_resumed_run_ends_with_the_bytes_of_one_never_stopped(
     resume_step: int, written: Path, tmp_path: Path
 ) -> None:
     expected = files(written)
+    finish(written, resume_step)
     logger = CsvLogger(written, resume_step=resume_step)
     log_steps(logger, *(step for step in (10, 20, 30) if step > resume_step))
     assert files(written) == expected
@@ -79,18 +88,30 @@ def test_a_resumed_run_ends_with_the_bytes_of_one_never_stopped(
 
 def test_every_torn_end_is_mended_on_resume(written: Path) -> None:
     metrics, samples = files(written)
+    finish(written, 20)
     logger = CsvLogger(written, resume_step=20)
     kept = files(written)
     for torn in range(len(kept[0]), len(metrics)):
         (written / "metrics.csv").write_bytes(metrics[:torn])
         CsvLogger(written, resume_step=20)
         assert files(written)[0] == kept[0]
-    for torn in range(len(kept[1]) + len("=== step 30, sample"), len(samples)):
+    for torn in range(len(kept[1]), len(samples)):
         (written / "samples.txt").write_bytes(samples[:torn])
         CsvLogger(written, resume_step=20)
         assert files(written)[1] == kept[1]
     log_steps(logger, 30)
     assert files(written) == (metrics, samples)
+
+
+def test_a_test_that_did_not_come_to_its_end_is_dropped_on_resume(tmp_path: Path) -> None:
+    logger = CsvLogger(tmp_path)
+    logger.log({"step": 20, "loss": 0.1})
+    logger.log_samples(20, SAMPLES)
+    untested = files(tmp_path)
+    logger.log({"step": 20, "test_nats_per_token": 2.5})
+    logger.log_samples(20, SAMPLES[:1], "test")
+    CsvLogger(tmp_path, resume_step=20)
+    assert files(tmp_path) == untested
 
 
 def test_a_new_run_starts_with_empty_files(written: Path) -> None:

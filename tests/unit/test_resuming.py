@@ -19,6 +19,7 @@ from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.engines.torch.module import DiffusionModule
 from tzd.errors import ConfigError, InterruptedRunError, TzdError, UserError
 from tzd.training.records import read_metrics
+from tzd.training.signals import Signals
 from tzd.training.task import Task
 
 Train = Callable[..., RunFolder]
@@ -141,7 +142,7 @@ def test_a_run_gives_the_signals_back_however_it_ends(
     fails: bool, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def listening() -> list[Any]:
-        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
     before, validate, heard = listening(), Task.validate, []
 
@@ -169,12 +170,84 @@ def test_checkpoints_are_written_between_validations(
     assert read_checkpoint(last).config["provenance"]["validation"]["step"] == 0  # of the untrained model
 
 
+class KilledError(Exception):
+    pass
+
+
+def die_before_naming(monkeypatch: pytest.MonkeyPatch, pointer: str) -> None:
+    original = RunFolder.point
+
+    def point(self: RunFolder, name: Any, step: int | None) -> None:
+        if name == pointer:
+            raise KilledError
+        original(self, name, step)
+
+    monkeypatch.setattr(RunFolder, "point", point)
+
+
+def test_a_run_that_died_in_its_test_is_tested_when_it_is_resumed(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"training.test": True, "sampler": {"name": "llada", "steps": 2}}
+    straight = train(tmp_path / "straight", changes)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        die_before_naming(patch, "finished")
+        train(tmp_path / "killed", changes)
+    samples = tmp_path / "killed" / "run" / "samples.txt"
+    samples.write_bytes(samples.read_bytes()[:-10])
+    resumed = train(tmp_path / "killed", {**changes, "training.resume": True})
+    assert rows(straight) == rows(resumed)
+    assert samples.read_text() == (straight.path / "samples.txt").read_text() != ""
+    with pytest.raises(ConfigError, match=r"is at step 6 of 6: raise training\.max_steps"):
+        train(tmp_path / "killed", {**changes, "training.resume": True})
+
+
+@pytest.mark.parametrize("pointer", ["best", "last"])
+def test_a_run_that_died_before_it_named_its_first_checkpoint_goes_on_from_it(
+    pointer: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = train(tmp_path / "straight")
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        die_before_naming(patch, pointer)
+        train(tmp_path / "killed")
+    killed = RunFolder(tmp_path / "killed" / "run")
+    assert killed.steps() == [3] and not (killed.path / "last").exists()
+    with pytest.raises(UserError, match=r"or go on with the run that it holds \(training\.resume=true\)"):
+        train(tmp_path / "killed", {"training.run_folder": str(killed.path)})
+    resumed = train(tmp_path / "killed", {"training.resume": True})
+    assert resumed.path == killed.path
+    assert_same_weights(straight, resumed)
+    assert rows(straight) == rows(resumed)
+    assert [run.resolve("best").name for run in (straight, resumed)] == [straight.resolve("best").name] * 2
+
+
+def test_what_was_ignored_when_a_run_began_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signals = Signals(say=False)
+    try:
+        signals.open()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signals.close()
+        signal.signal(signal.SIGHUP, before)
+    assert signals.received == signal.SIGTERM
+
+
+def test_a_terminal_may_tell_twice_that_it_is_closed() -> None:
+    signals = Signals(say=False)
+    try:
+        signals.open()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signals.close()
+    assert signals.received == signal.SIGHUP
+
+
 def test_a_run_killed_between_its_pointers_finds_its_best_again(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class KilledError(Exception):
-        pass
-
     original, calls = RunFolder.point, []
 
     def point(self: RunFolder, pointer: Any, step: int) -> None:

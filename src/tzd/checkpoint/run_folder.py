@@ -7,20 +7,21 @@ import re
 import socket
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from tzd.checkpoint.durable import clear_litter, held, one_line_errors, remove_folder, replace_file
+from tzd.checkpoint.durable import clear_litter, held, one_line_errors, remove_folder, replace_file, sync
 from tzd.checkpoint.layout import is_plain_name
 from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
 
-Pointer = Literal["last", "best"]
+Pointer = Literal["last", "best", "finished"]
 _STEP = re.compile(r"step-(\d{8,18})", re.ASCII)
 _POINTER = re.compile(rf"({_STEP.pattern})(?: ([0-9a-f]{{8}}))?", re.ASCII)  # older versions wrote no checksum
-_TRACES = ("lock", "metrics.csv", "samples.txt")  # what a run leaves that ended before its first checkpoint
+_LOGGED = ("metrics.csv", "samples.txt")
+_TRACES = ("lock", *_LOGGED)  # what a run leaves that ended before its first checkpoint
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class RunFolder:
     """The folder of one training run.
 
     Attributes:
-        path: `step-00000123/` are its checkpoints; `last` and `best` are files that hold the name of one, and the
-            name's checksum.
+        path: `step-00000123/` are its checkpoints; `last`, `best` and, once the run has come to its end, `finished`
+            are files that hold the name of one, and the name's checksum.
     """
 
     path: Path
@@ -66,7 +67,8 @@ class RunFolder:
         run = cls(Path(path))
         try:
             if run.path.is_dir() and not run.is_blank():
-                raise UserError(f"{path} is not empty: name another folder for the run (training.run_folder)")
+                more = ", or go on with the run that it holds (training.resume=true)" if run.steps() else ""
+                raise UserError(f"{path} is not empty: name another folder for the run (training.run_folder){more}")
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
@@ -84,8 +86,9 @@ class RunFolder:
         """
         runs = _runs(Path(save_dir), name)
         for number in sorted(runs, reverse=True):
-            if (runs[number] / "last").is_file():
-                return cls(runs[number])
+            run = cls(runs[number])
+            if (run.path / "last").is_file() or run.steps():
+                return run
         raise ConfigError(
             f"training.resume=true, but {save_dir} holds no run '{name}' with a checkpoint: start it without "
             "training.resume, or give the path of a run folder"
@@ -104,8 +107,20 @@ class RunFolder:
         matches = (_STEP.fullmatch(folder.name) for folder in self.path.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
-    def point(self, pointer: Pointer, step: int) -> None:
-        """Makes `last` or `best` name the checkpoint of a step; it is written before."""
+    def point(self, pointer: Pointer, step: int | None) -> None:
+        """Makes a pointer name the checkpoint of a step, which is written before; or, with None, nothing.
+
+        So is what was logged up to there, also on the disk: a power cut takes nothing that a resumed run would not
+        log again.
+        """
+        if step is None:
+            with one_line_errors(self.path / pointer):
+                (self.path / pointer).unlink(missing_ok=True)
+            return
+        for name in _LOGGED:
+            if (self.path / name).is_file():
+                with one_line_errors(self.path / name):
+                    sync(self.path / name)
         name = self.checkpoint_path(step).name
         replace_file(self.path / pointer, f"{name} {_checksum(name)}\n".encode())
 
@@ -117,7 +132,9 @@ class RunFolder:
         """
         file = self.path / pointer
         if not file.is_file():
-            return None
+            # a run that died before it had named its first checkpoint goes on from there
+            begun = self.steps() if pointer == "last" and self.path.is_dir() else []
+            return self.checkpoint_path(begun[-1]) if begun else None
         with file.open("rb") as content:
             said = _POINTER.fullmatch(content.read(100).decode(errors="replace").strip())
         name, checksum = (said[1], said[3]) if said else ("", None)
@@ -127,12 +144,36 @@ class RunFolder:
             raise CheckpointError(f"{file} names {name}, which is not there: write another name into it")
         return self.path / name
 
+    def is_finished(self, step: int) -> bool:
+        """Whether the run came to its end at that step, test and all."""
+        try:
+            return self.resolve("finished") == self.checkpoint_path(step)
+        except CheckpointError:  # it went on from there, and the checkpoint is no more
+            return False
+
     def prune(self, keep: Collection[int] = ()) -> None:
         """Deletes the checkpoints that are neither the last nor the best nor of one of the steps `keep`."""
-        kept = {self.resolve("last"), self.resolve("best"), *map(self.checkpoint_path, keep)}
+        kept: set[Path | None] = set(map(self.checkpoint_path, keep))
+        for pointer in ("last", "best"):
+            with suppress(CheckpointError):  # somebody has removed what it names: that is no reason to end a run
+                kept.add(self.resolve(pointer))
         for step in self.steps():
             if (folder := self.checkpoint_path(step)) not in kept:
                 remove_folder(folder)
+
+    def check_held(self) -> None:
+        """TzdError if the folder, which this process has locked, is gone or another run's by now."""
+        if not self.path.is_dir():
+            raise TzdError(
+                f"{self.path} was removed or renamed while the run was writing there: if it has another name now, go on"
+                " with training.resume=THAT_NAME"
+            )
+        try:
+            holder = (self.path / "lock").read_bytes()[:200].decode(errors="replace").strip()
+        except OSError:  # somebody has removed the file: the folder itself is still locked
+            return
+        if holder and not holder.startswith(_this_process()):
+            raise TzdError(f"{self.path} was removed while the run was writing there, and is in use by {holder} now")
 
     def _refuse_links(self) -> None:
         """TzdError where something in the folder leads elsewhere, to be written over there."""
@@ -144,7 +185,9 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keeps other runs out of the folder, and clears what a dead one left half-done.
 
-        The lock is the system's: it ends with the process, so a file `lock` that a dead run left locks nothing.
+        The lock is the system's: it ends with the process, so a file `lock` that a dead run left locks nothing,
+        whatever it says. Held are the file, which network file systems can lock, and the folder, which stays locked
+        when the file is removed.
 
         Raises:
             TzdError: a living process holds it (the message says which), or the folder cannot be written.
@@ -155,8 +198,8 @@ class RunFolder:
         with one_line_errors(self.path):
             self._refuse_links()
             file.open("a").close()
-        with held(file) as free:
-            if not free:
+        with held(self.path) as folder_free, held(file) as file_free:
+            if not (folder_free and file_free):
                 with file.open(errors="replace") as said:
                     holder = said.read(200).strip() or "another process"
                 raise TzdError(
@@ -164,7 +207,7 @@ class RunFolder:
                 )
             with one_line_errors(self.path):
                 now = datetime.now().isoformat(" ", "seconds")
-                file.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+                file.write_text(f"{_this_process()} since {now}\n")
                 clear_litter(self.path)
             yield
 
@@ -172,6 +215,10 @@ class RunFolder:
 def _checksum(name: str) -> str:
     """What tells a pointer's name from one that a flipped bit made of it."""
     return f"{zlib.crc32(name.encode()):08x}"
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def _runs(save_dir: Path, name: str) -> dict[int, Path]:

@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from tzd import __version__
@@ -124,5 +125,6 @@ def _help() -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"tzd: {printable(message, keep='')}", file=sys.stderr)
+    with suppress(OSError):  # nobody may be listening any more
+        print(f"tzd: {printable(message, keep='')}", file=sys.stderr)
     return code

@@ -45,8 +45,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(config: RunConfig, as_json: bool) -> None:
     from tzd import train
+    from tzd.cli.unheard import unheard
 
-    checkpoint = train(config)
+    with unheard():
+        checkpoint = train(config)
     if checkpoint is None:  # the first process speaks for all
         return
     print(f"best checkpoint: {checkpoint}")

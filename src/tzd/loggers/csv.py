@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tzd.checkpoint.durable import one_line_errors, replace_file
+from tzd.checkpoint import RunFolder
+from tzd.checkpoint.durable import append_bytes, one_line_errors, replace_file
 from tzd.training.records import COLUMNS, METRICS, Phase, Written, read_rows
 from tzd.untrusted import read_file
 
 SAMPLES = "samples.txt"
-_HEADER = re.compile(rb"^=== step (\d{1,18}), (?:test )?sample", re.MULTILINE)
+_HEADER = re.compile(rb"^=== step (\d{1,18}), (test )?sample", re.MULTILINE)
+_END = b"\n\n"  # of a text; within one, lines are indented
 
 
 class CsvLogger:
@@ -27,8 +29,8 @@ class CsvLogger:
 
         Args:
             folder: the run folder.
-            resume_step: step of the checkpoint from which the run goes on; what was logged after it is dropped.
-                None for a new run.
+            resume_step: step of the checkpoint from which the run goes on; what was logged after it is dropped, and
+                so is a test that did not come to its end. None for a new run.
 
         Raises:
             UserError: the metrics of the run that goes on are damaged.
@@ -37,10 +39,12 @@ class CsvLogger:
         self._metrics, self._samples = folder / METRICS, folder / SAMPLES
         rows, samples = [], b""
         if resume_step is not None:
+            tested = RunFolder(folder).is_finished(resume_step)
             if self._metrics.exists():
-                rows = [row for row in read_rows(self._metrics) if int(row["step"]) <= resume_step]
+                rows = read_rows(self._metrics)
+                rows = [row for row in rows if _is_kept(int(row["step"]), _is_test(row), resume_step, tested)]
             with one_line_errors(self._samples), suppress(FileNotFoundError):
-                samples = _samples_until(resume_step, read_file(self._samples))
+                samples = _samples_until(resume_step, read_file(self._samples), tested)
         replace_file(self._metrics, "".join([_line(COLUMNS), *(_row(row) for row in rows)]).encode())
         replace_file(self._samples, samples)
 
@@ -53,7 +57,8 @@ class CsvLogger:
         """
         if "step" not in record or (record.keys() - COLUMNS.keys()):
             raise ValueError(f"a row of metrics has 'step' and other columns of {', '.join(COLUMNS)}, not {record}")
-        _append(self._metrics, _row(record).encode())
+        head = "" if self._metrics.exists() else _line(COLUMNS)  # somebody has removed it: what comes can be read
+        append_bytes(self._metrics, (head + _row(record)).encode())
 
     def log_samples(self, step: int, samples: Sequence[Written], phase: Phase = "val") -> None:
         """Appends texts, each under a line that says the step and the temperature.
@@ -66,7 +71,7 @@ class CsvLogger:
             indented = sample.text.replace("\n", "\n    ")
             header = f"=== step {step}, {kind} {number} of {len(samples)}, temperature {sample.temperature} ==="
             entry = f"{header}\n    {indented}\n\n"
-            _append(self._samples, entry.encode("utf-8", errors="backslashreplace"))
+            append_bytes(self._samples, entry.encode("utf-8", errors="backslashreplace"))
 
     def close(self) -> None:
         """Does nothing: no file stays open."""
@@ -80,13 +85,19 @@ def _line(cells: Iterable[object]) -> str:
     return ",".join(map(str, cells)) + "\n"
 
 
-def _append(path: Path, data: bytes) -> None:
-    with one_line_errors(path), path.open("ab") as file:
-        file.write(data)
+def _is_kept(step: int, is_test: bool, resume_step: int, tested: bool) -> bool:
+    """Whether what was logged at a step stays when a run goes on, whose test at the step of resuming was whole."""
+    return step < resume_step or (step == resume_step and (tested or not is_test))
 
 
-def _samples_until(step: int, data: bytes) -> bytes:
-    for header in _HEADER.finditer(data):
-        if int(header[1]) > step:
-            return data[: header.start()]
-    return data
+def _is_test(row: Mapping[str, str]) -> bool:
+    return any(cell for name, cell in row.items() if name.startswith("test_"))
+
+
+def _samples_until(step: int, data: bytes, tested: bool) -> bytes:
+    """The texts up to a step; what follows the last blank line, which ends each, was torn."""
+    whole = data[: data.rfind(_END) + len(_END)] if _END in data else b""
+    for header in _HEADER.finditer(whole):
+        if not _is_kept(int(header[1]), bool(header[2]), step, tested):
+            return whole[: header.start()]
+    return whole

@@ -109,7 +109,9 @@ class Course:
     def begin(self, step: int, *, resumed: bool) -> None:
         """Measures the model that a new run begins with, so that what training brings can be told."""
         self.step = step
-        if not resumed:
+        if resumed:
+            self._settle()
+        else:
             self.rows = step * self.task.rows
             self._validate(trained=False)
         self._read_clock()
@@ -141,6 +143,14 @@ class Course:
             self._save(validated=validation_due)
             self._read_clock()  # validating and writing are no training
 
+    def _settle(self) -> None:
+        """Has the run's folder be as it was at this step: the run may have died between one name and the next."""
+        if self.run is None:
+            return
+        there = [int(step) for _, step in self.top if self.run.checkpoint_path(int(step)).is_dir()]
+        self.run.point("best", there[0] if there else None)
+        self.run.prune(there)
+
     def _save(self, *, validated: bool) -> None:
         """Writes a checkpoint of this step and lets the pointers follow."""
         if not math.isfinite(float(self.loss_sum)):
@@ -151,13 +161,15 @@ class Course:
             not math.isfinite(norm) and self.task.config.training.precision != "16-mixed"
         ):  # where such steps are skipped
             self._stop_not_finite(norm, "the norm of the gradient")
+        if self.run is not None:
+            self.run.check_held()
         path = self.run.checkpoint_path(self.step) if self.run is not None else None
         self.trainee.save(path, self.validation)
         if self.run is None or path is None:
             return
         # `last` last: a run killed in between goes on from the step before, and comes to point `best` here again
-        if validated and self.top[0][1] == self.step:
-            self.run.point("best", self.step)
+        if validated:
+            self.run.point("best", int(self.top[0][1]))
         self.run.point("last", self.step)
         self.run.prune([int(step) for _, step in self.top])
         if self.task.config.training.export_to is not None:
@@ -200,20 +212,31 @@ class Course:
                 logger.log_samples(self.step, texts)
 
     def _rank(self, bound: float) -> None:
-        """Finds this step its place among the best; of two equal ones the earlier is better."""
-        top, most = sorted([*self.top, [bound, self.step]]), self.task.config.training.save_top_k
+        """Finds this step its place among the best that are there; of two equal ones the earlier is better."""
+        run, most = self.run, self.task.config.training.save_top_k
+        there = [best for best in self.top if run is None or run.checkpoint_path(int(best[1])).is_dir()]
+        top = sorted([*there, [bound, self.step]])
         self.top = top if most == -1 else top[:most]
 
-    def test(self, *, leave: bool) -> None:
-        """What a finished run ends with, in the process that writes: the best checkpoint's bound and its texts.
+    def finish(self, *, leave: bool) -> None:
+        """What a run ends with, in the process that writes: the best checkpoint's bound and its texts.
+
+        A run that was stopped here, or died, has made its steps, and comes here at once when it is resumed.
 
         Args:
             leave: whether the run was told to end, as may be in its very last step.
         """
-        if self.run is None or self.leaving or leave or not self.task.config.training.test:
+        if self.run is None or self.leaving or leave:
             return
+        self.step = self.task.total_steps
+        self._settle()
+        if self.task.config.training.test:
+            self._test(self.run)
+        self.run.point("finished", self.step)
+
+    def _test(self, run: RunFolder) -> None:
         print("testing the best checkpoint (training.test=false leaves this out)", file=sys.stderr)
-        best = self.run.resolve("best")
+        best = run.resolve("best")
         assert best is not None  # a run that is finished has validated
         denoiser = self.trainee.at(read_checkpoint(best))
         bound = self.task.test(denoiser)
@@ -236,6 +259,8 @@ class Course:
         tokens = self.rows * self.task.config.data.block_size
         epoch = self.rows / self.task.data.examples.per_epoch
         row = {"step": self.step, "epoch": epoch, "tokens": tokens, "seconds": self.seconds, **values}
+        if self.run is not None:
+            self.run.check_held()
         for logger in self.loggers:
             logger.log(row)
 

@@ -76,7 +76,7 @@ def checkpoint_to_resume(task: Task, run: RunFolder) -> tuple[Path | None, int |
             )
         write_npz(export, saved)
     step = int(last.name.removeprefix("step-"))
-    if step >= total_steps:
+    if step > total_steps or (step == total_steps and run.is_finished(step)):
         raise ConfigError(f"{run.path} is at step {step} of {total_steps}: raise training.max_steps or epochs to go on")
     return last, step
 

@@ -1,16 +1,26 @@
-"""Leaving in good order: a signal is heard, the step is finished and saved, and the run ends."""
+"""Leaving in good order: a signal is heard, the step is finished and saved, and the run ends.
+
+Closing a terminal is such a signal (SIGHUP). What the process was told to ignore when it began stays ignored: what
+`nohup` starts outlives its terminal, and what a script starts in the background does not hear the script's Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_HEARD = (signal.SIGINT, signal.SIGTERM, *filter(None, [_HANGUP]))
+
 
 class Signals:
-    """Hears SIGINT and SIGTERM while it is open; a second one ends the process at once.
+    """Hears SIGINT, SIGTERM and SIGHUP while it is open; a second one ends the process at once.
+
+    Not a second SIGHUP: shell and system may both send one when a terminal is closed.
 
     Args:
         say: whether to tell the user; of several processes that all hear Ctrl-C, one is enough.
@@ -27,7 +37,9 @@ class Signals:
     def open(self) -> None:
         """Listens, in place of whoever did; once more, in place of whoever listens by now."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _HEARD:
+                if signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 self._previous.setdefault(number, signal.signal(number, self._receive))
 
     def close(self) -> None:
@@ -37,9 +49,11 @@ class Signals:
         self._previous = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received = number
+            if self.say:
+                with suppress(OSError):  # nobody may be listening any more
+                    os.write(2, b"\nstopping after this step; once more stops at once, and loses what was not saved\n")
+        elif number != _HANGUP:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received = number
-        if self.say:
-            os.write(2, b"\nstopping after this step; once more stops at once, and loses what was not saved\n")

@@ -178,8 +178,8 @@ def _fit(
             course.add_loss(loss)
             course.after_step(trainee.steps, leave=leave)
         trainee.end()
-        signals.close()  # the run is saved: a signal ends the test at once
-        course.test(leave=signals.received is not None)
+        signals.close()  # the run is saved: a signal ends what follows at once
+        course.finish(leave=signals.received is not None)
     finally:
         signals.close()
         for logger in loggers:

@@ -35,11 +35,15 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
-def _align(loops: dict[str, Any], passes: int) -> None:
-    """Sets Lightning's count of forward passes to what whole steps take, also where that number was another before."""
+def _align(loops: dict[str, Any], steps: int, passes: int) -> None:
+    """Sets Lightning's counts of steps and forward passes to those of whole steps.
+
+    The passes of a step may have been others before, and the step at which it was saved was not counted yet.
+    """
+    loops["fit_loop"]["epoch_loop.state_dict"] = {"_batches_that_stepped": steps}
     for count in ("total", "current"):
         progress = loops["fit_loop"]["epoch_loop.batch_progress"][count]
-        progress.update(dict.fromkeys(progress, passes))
+        progress.update(dict.fromkeys(progress, passes * steps))
 
 
 class TzdCheckpointIO(CheckpointIO):
@@ -83,7 +87,7 @@ class TzdCheckpointIO(CheckpointIO):
         weights = {name: torch.from_numpy(np.array(a)) for name, a in checkpoint.weights.items()}
         raw = state.pop("raw")
         state["average"] = {name: weights[name] for name in raw}
-        _align(state["loops"], state["global_step"] * self.task.config.training.gradient_accumulation_steps)
+        _align(state["loops"], state["global_step"], self.task.config.training.gradient_accumulation_steps)
         state["state_dict"] = {_PREFIX + name: value for name, value in {**weights, **raw}.items()}
         state["pytorch-lightning_version"] = "2.0.0"  # the layout of `loops` is that of Lightning 2
         return state

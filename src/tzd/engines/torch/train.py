@@ -206,7 +206,7 @@ def _fit(
             kept_memory(trainer.strategy.root_device.type),
         ):
             trainer.fit(module, datamodule=NoisedData(task), ckpt_path=checkpoint)
-        callback.course.test(leave=callback.signals.received is not None)
+        callback.course.finish(leave=callback.signals.received is not None)
     finally:
         callback.signals.close()  # where an error kept Lightning from it
         for logger in loggers:
