@@ -40,6 +40,10 @@ class Survived:
     runs: int = 0
     bytes: int = 0
 
+    def __str__(self) -> str:
+        """Where the kills hit, most of them first."""
+        return ", ".join(f"{what} {count}" for what, count in (self.phases + self.signals).most_common())
+
     @property
     def kills(self) -> int:
         """All of SIGKILL's."""
@@ -83,7 +87,7 @@ def campaign(
         assert sample(victim, engine) == text
         shutil.rmtree(victim)
         if loud:
-            print(f"{engine}: run {survived.runs} is done, {survived.kills} of {kills} kills so far", flush=True)
+            print(f"{engine}: run {survived.runs} is done, {survived.kills} of {kills} kills: {survived}", flush=True)
     return survived
 
 
