@@ -14,6 +14,7 @@ from fuzz.weights import _run_files, _small_npz
 from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.corpus import load_tokenizer
 from tzd.engines.formats import read_any
+from tzd.engines.torch.pt import read_arrays
 from tzd.errors import CheckpointError
 
 SAMPLED = 97  # one bit of so many, where not all are tried: a prime, so that all places in a byte are met
@@ -94,3 +95,15 @@ def test_a_flipped_bit_of_a_single_file_of_weights_is_noticed_or_changes_nothing
     noticed, wrong = changed(folder, every, lambda: read_single(folder / "model.npz"))
     assert wrong == []
     assert noticed["model.npz"] and noticed["model.json"]
+
+
+@pytest.mark.parametrize("every", [SAMPLED, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_flipped_bit_of_a_file_of_pytorchs_is_noticed_or_changes_nothing(every: int, tmp_path: Path) -> None:
+    import torch
+
+    file = tmp_path / "pt" / "weights.pt"
+    file.parent.mkdir()
+    torch.save({"a": torch.arange(3.0), "b": torch.ones(2, 2, dtype=torch.float16)}, file)
+    noticed, wrong = changed(file.parent, every, lambda: as_bytes(read_arrays(file)))
+    assert wrong == []
+    assert noticed["weights.pt"]

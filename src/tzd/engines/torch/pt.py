@@ -67,11 +67,18 @@ def read_arrays(path: Path, part: str | None = None) -> dict[str, np.ndarray]:
 
 
 def _check_packing(path: Path) -> None:
-    """CheckpointError for a file that would become larger than it is; PyTorch packs nothing."""
+    """CheckpointError for a file that would become larger than it is, for PyTorch packs nothing, or that is damaged.
+
+    PyTorch writes checksums and does not look at them.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             if sum(member.file_size for member in file.infolist()) > path.stat().st_size:
                 raise CheckpointError(f"{path} is packed, as PyTorch packs no file: save it again with torch.save")
+            if (part := file.testzip()) is not None:
+                raise CheckpointError(
+                    f"{path} is damaged: {printable(part)} is not what its checksum says; get the file again"
+                )
 
 
 def _tensors(path: Path, state: object) -> dict[str, torch.Tensor]:
