@@ -10,7 +10,7 @@ WORKERS ?= 2
 OPENBLAS := $(firstword $(wildcard /usr/lib/$(shell uname -m)-linux-gnu/libopenblas.so.0 /usr/lib64/libopenblas.so.0))
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-faults fuzz load check bench audit installed release shakespeare
+.PHONY: help env demo test test-faults fuzz mutants load check bench audit installed release shakespeare
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ test-faults: $(READY)  ## runs killed 200 times on each engine and resumed (ARGS
 
 fuzz: $(READY)  ## hostile files, 100,000 of them (ARGS="--reader trace --seed 1" picks)
 	PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(ARGS)
+
+mutants: $(READY)  ## change the code in 7,000 ways, and count which ones the tests notice (ARGS="--sample 200" draws some)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(ARGS)
 
 load: $(READY)  ## the page with 50 clients, most of whom behave badly, for ten minutes (ARGS="--seconds 60 --clients 20")
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/web/load.py $(ARGS)
