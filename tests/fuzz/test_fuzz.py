@@ -175,6 +175,11 @@ def test_yaml_that_refers_to_itself_again_and_again_is_refused(tmp_path: Path) -
     assert "bomb.yaml cannot be read: it refers to its own parts 78 times" in line
 
 
+def test_a_name_of_a_preset_that_no_file_can_have_is_refused() -> None:
+    line = refusal(lambda: compose([f"{'a' * 5000}=b"], folders=()), ConfigError)
+    assert line.startswith("these settings cannot be composed: ") and "File name too long" in line
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

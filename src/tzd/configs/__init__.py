@@ -129,7 +129,7 @@ def _compose(overrides: Sequence[str], config_name: str) -> tuple[DictConfig, Di
     try:
         config = hydra_compose(config_name, list(overrides), return_hydra_config=True)
         return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), config.hydra
-    except (ValueError, TypeError, AssertionError) as error:  # what Hydra has no error of its own for
+    except (ValueError, TypeError, AssertionError, OSError) as error:  # what Hydra has no error of its own for
         raise ConfigError(f"these settings cannot be composed: {error}") from error
 
 
