@@ -112,3 +112,13 @@ def brief(value: Any) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what a library says; the error's kind, where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+_NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate", "insufficient memory", "malloc]")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short. Array libraries have kinds of their own for it, or words alone."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)

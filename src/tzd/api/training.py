@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tzd.api.rehearsal import smaller_batches
 from tzd.checkpoint import RunFolder
 from tzd.checkpoint.litgpt import pretrained_folder
 from tzd.config import RunConfig, run_config
 from tzd.engines import engine_module
 from tzd.engines.formats import read_any
-from tzd.errors import UserError
+from tzd.errors import TzdError, UserError, first_line, is_out_of_memory
+from tzd.training.records import Logger
+
+MakeLoggers = Callable[[RunFolder, int | None, int], Sequence[Logger]]
 
 
 def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: Any = None) -> Path | None:
@@ -37,12 +41,37 @@ def train(config: RunConfig | Mapping[str, Any] | Sequence[str] = (), denoiser: 
         from tzd.configs import compose
 
         config = compose(list(config))
-    start = config.training.init_from or pretrained_folder(config.model)
-    run = engine_module(config.engine.name, "train").train(
-        config, run_loggers(config), network=denoiser, initial=None if start is None else read_any(start)
-    )
+    run = _trained(config, denoiser, run_loggers(config))
     if run is None:
         return None
     best = RunFolder(run).resolve("best")
     assert best is not None  # a run that ends has validated
     return best
+
+
+def _trained(config: RunConfig, denoiser: Any, make_loggers: MakeLoggers) -> Path | None:
+    """Trains; where memory is short, says with which settings it is not."""
+    start = config.training.init_from or pretrained_folder(config.model)
+    initial = None if start is None else read_any(start)
+    engine = engine_module(config.engine.name, "train")
+    opened: list[RunFolder] = []
+
+    def loggers(run: RunFolder, step: int | None, total: int) -> Sequence[Logger]:
+        opened.append(run)
+        return make_loggers(run, step, total)
+
+    def attempt(short: RunConfig) -> None:
+        engine.train(short, lambda *_: (), initial=initial)
+
+    try:
+        run: Path | None = engine.train(config, loggers, network=denoiser, initial=initial)
+        return run
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = first_line(error)
+    # by now nothing is left of the error, which holds what was in memory when it came
+    mend = smaller_batches(config, attempt if denoiser is None else None, reason)
+    saved = [run.path for run in opened if (run.path / "last").is_file()]
+    on = f"; what was saved goes on with training.resume={saved[0]}" if saved else ""
+    raise TzdError(f"out of memory with data.batch_size={config.data.batch_size}: {mend}{on}")

@@ -7,6 +7,7 @@ one line on stderr and an exit code: 2 for what was given, 1 for what failed, 13
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -15,7 +16,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from tzd import __version__
-from tzd.errors import TzdError, UserError, nearest
+from tzd.errors import TzdError, UserError, is_out_of_memory, nearest
 from tzd.printable import printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -79,8 +80,12 @@ def main(argv: list[str] | None = None) -> int:
         return 141
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
+        if error.errno == errno.ENOSPC and not error.filename:  # whatever writes files says which
+            where = ": standard output; make room, or send it somewhere else"
         return _fail(f"{error.strerror or error}{where}", 1)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         return _fail("out of memory: a smaller batch, length or model fits", 1)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tzd.cli import composing
@@ -84,30 +83,12 @@ def _plan(config: RunConfig, vocab_size: int | None) -> Plan:
 
 def measured_rate(config: RunConfig, plan: Plan) -> float:
     """Operations a second of one process here: the quickest of a few steps of the run itself, the first aside."""
+    from tzd.api.rehearsal import rehearsed
     from tzd.api.training import train
     from tzd.training.records import read_rows
 
     with tempfile.TemporaryDirectory() as folder:
-        short = replace(
-            config.training,
-            max_steps=_MEASURED_STEPS,
-            resume=False,
-            export_to=None,
-            run_folder=None,
-            save_dir=folder,
-            devices=1,
-            num_nodes=1,
-            strategy="auto",
-            compile=False if config.training.compile == "auto" else config.training.compile,
-            eval_interval=_MEASURED_STEPS,
-            val_draws=1,
-            val_windows=1,
-            val_generation_freq=0,
-            log_every_n_steps=1,
-            test=False,
-        )
-        logger = replace(config.logger, kind="csv", name="measure")
-        checkpoint = train(replace(config, training=short, logger=logger))
+        checkpoint = train(rehearsed(config, folder, _MEASURED_STEPS))
         assert checkpoint is not None  # it is the only process
         rows = read_rows(checkpoint.parent / "metrics.csv")
     speeds = [float(row["tokens_per_second"]) for row in rows if row.get("tokens_per_second")]

@@ -18,8 +18,9 @@ from tzd.engines.mlx.denoiser import build, set_weights, weight_shapes
 from tzd.engines.mlx.learner import AbandonedError, Learner
 from tzd.engines.mlx.streams import hint
 from tzd.engines.mlx.trainee import MlxTrainee
-from tzd.errors import ConfigError, InterruptedRunError, TzdError, UserError
+from tzd.errors import ConfigError, InterruptedRunError, TzdError, UserError, is_out_of_memory
 from tzd.training.course import Course, NotFiniteError
+from tzd.training.memory import check_memory
 from tzd.training.records import Logger
 from tzd.training.run import checkpoint_to_resume, first_weights, initial_architecture, open_run
 from tzd.training.samples import check_samplers
@@ -101,6 +102,8 @@ def train(
         first = group.rank() == 0
         task = make_task(config, initial_architecture(initial, config), world=group.size(), progress=first)
         trainee = _trainee(task, network, initial, group)
+        if network is None and task.world == 1 and mx.default_device() == mx.Device(mx.cpu):
+            check_memory(task, weight_shapes(trainee.learner.network))
         run = None
         try:
             run = open_run(task) if first else None
@@ -111,7 +114,7 @@ def train(
                 raise TzdError("another process has given up: see what it says") from error
             return None
         except RuntimeError as error:
-            if group.size() == 1:
+            if group.size() == 1 or is_out_of_memory(error):
                 raise
             raise TzdError(
                 "another process has gone; go on from the last checkpoint with training.resume=true"

@@ -27,6 +27,7 @@ from tzd.engines.torch.sharded import ShardedStrategy
 from tzd.engines.torch.trainer import ending_together, make_trainer
 from tzd.errors import ConfigError, InterruptedRunError, UserError
 from tzd.training.course import Course, NotFiniteError
+from tzd.training.memory import check_memory
 from tzd.training.records import Logger
 from tzd.training.run import checkpoint_to_resume, first_weights, initial_architecture, open_run
 from tzd.training.samples import check_samplers
@@ -142,6 +143,8 @@ def train(
             progress=trainer.is_global_zero,
         )
         module = DiffusionModule(_network(task, network, initial), task)
+        if network is None and task.world == 1 and trainer.strategy.root_device.type == "cpu":
+            check_memory(task, weight_shapes(module.network))
         if not trainer.is_global_zero:
             with suppress(NotFiniteError):  # which the first process reports
                 _fit(trainer, module, task, None, loggers)
