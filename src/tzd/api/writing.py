@@ -22,6 +22,7 @@ Prompt = str | Sequence[Message] | Sequence[str | Sequence[Message] | Sequence[i
 Ban = str | int | Iterable[str | int]
 _PROMPTS = "a prompt is a text, whole numbers (P,), a conversation, or a list of such"
 _LENGTH = 256  # new tokens, where nothing says how many
+_LONGEST, _MOST_ROWS = 10**9, 10**6  # no memory holds more
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def stream(
     """
     sampler, settings = model.way(sampler, settings)
     rule = make_sampler(sampler, **settings)
-    rows = _prompt_rows(model, prompt, whole("batch_size", batch_size, 1), chat)
+    rows = _prompt_rows(model, prompt, whole("batch_size", batch_size, 1, _MOST_ROWS), chat)
     given = np.array([len(row) for row in rows])
-    lengths = given + (_room(model, given) if length is None else whole("length", length, 1))
+    lengths = given + (_room(model, given) if length is None else whole("length", length, 1, _LONGEST))
     canvas = np.full((len(rows), lengths.max()), model.mask_id, np.int32)
     canvas[np.arange(canvas.shape[1]) < given[:, None]] = np.concatenate(rows)
     frames = stream_canvas(
@@ -165,7 +166,7 @@ def infill_stream(
     rule = make_sampler(sampler, **settings)
     pieces = [np.append(model.encode(part), model.mask_id) for part in text.split(mask)]
     row = np.concatenate(pieces)[:-1].astype(np.int32)
-    canvas = np.repeat(row[None], whole("batch_size", batch_size, 1), axis=0)
+    canvas = np.repeat(row[None], whole("batch_size", batch_size, 1, _MOST_ROWS), axis=0)
     seed = whole("seed", seed, 0)
     frames = stream_canvas(model.denoiser, canvas, banned=banned_tokens(model, ban), sampler=rule, seed=seed)
     return shown(frames, Run.of(model, sampler=sampler, settings=settings, seed=seed))

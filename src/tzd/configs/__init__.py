@@ -22,6 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
@@ -129,6 +130,8 @@ def _compose(overrides: Sequence[str], config_name: str) -> tuple[DictConfig, Di
     try:
         config = hydra_compose(config_name, list(overrides), return_hydra_config=True)
         return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), config.hydra
+    except HydraException:  # some of which are OSErrors too; `one_line` says them
+        raise
     except (ValueError, TypeError, AssertionError, OSError) as error:  # what Hydra has no error of its own for
         raise ConfigError(f"these settings cannot be composed: {error}") from error
 

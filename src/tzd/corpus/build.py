@@ -137,9 +137,9 @@ def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:
 @contextmanager
 def _under_construction(folder: Path) -> Iterator[Path]:
     """A folder to write into that becomes `folder` when all is well, and is gone when it is not."""
-    part = folder.with_name(f"{folder.name}.part")
     if folder.exists():
         raise CorpusError(f"{folder} exists already; choose another --out, or remove it")
+    part = folder.with_name(f"{folder.name}.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir()
