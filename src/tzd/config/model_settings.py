@@ -71,7 +71,8 @@ class ModelSettings:
     def __post_init__(self) -> None:
         require(self.lr > 0, f"model.lr must be positive, not {self.lr}")
         for name in ("val_temperatures", "test_temperatures"):
-            require(all(v >= 0 for v in getattr(self, name) or ()), f"model.{name} must not be negative")
+            given = getattr(self, name) or ()
+            require(all(v >= 0 for v in given), f"model.{name} must not be negative, not {given}")
         require(
             self.sampling_repo in (None, "llada", "smdm"),
             f"model.sampling_repo must be llada, smdm or null, not '{self.sampling_repo}'",
