@@ -110,7 +110,7 @@ def served(run: Path, *flags: str) -> Iterator[Server]:
         assert " writes at http://127.0.0.1:" in said, process.communicate()[1]
         yield Server(said.split(" writes at ")[1].split()[0], run, process.pid)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode in (0, 130)
         assert errors == "tzd: interrupted\n"
     finally:

@@ -10,23 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from load import (
-    CANCEL,
-    CLIENTS,
-    KINDS,
-    LONG,
-    ROUGH,
-    WRITTEN,
-    Kind,
-    Load,
-    never_listens,
-    page,
-    reads_slowly,
-    sample,
-    sends_half,
-    settled,
-    watched,
-)
+from clients import CANCEL, KINDS, LONG, ROUGH, WRITTEN, Kind, Load, never_listens, reads_slowly, sends_half
+from load import CLIENTS, page, sample, settled, watched
 
 pytest.importorskip("gradio")
 pytestmark = [

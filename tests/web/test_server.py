@@ -19,8 +19,8 @@ ASKED = ["apple ", "ancestral", 4, 0.8, 10, 0, 0]
 @pytest.mark.parametrize(
     ("at", "value", "why"),
     [
-        (0, "a" * (LENGTH + 1), "1025 characters"),
-        (0, 7, "must be a text"),
+        (0, "a" * (LENGTH + 1), "the text has 1025 characters, and this page takes 1024 at most"),
+        (0, 7, "the text must be a text"),
         (1, "ancestrl", "did you mean &#x27;ancestral&#x27;"),
         (1, "<script>", "&lt;script&gt;"),
         (2, STEPS + 1, "between 1 and 20000"),
@@ -35,7 +35,7 @@ ASKED = ["apple ", "ancestral", 4, 0.8, 10, 0, 0]
         (4, 1e300, "between 1 and 1024"),
         (4, float("inf"), "whole number"),
         (4, 10**400, "between 1 and 1024"),
-        (5, -1, "between 0 and 1024"),
+        (5, -1, "the block length must lie between 0 and 1024 here, not at -1"),
         (6, 2.5, "whole number"),
         (6, 2**31, "between 0 and 2147483647"),
     ],
@@ -177,7 +177,9 @@ def test_an_address_of_another_machine_is_one_line(server: Server, capsys: pytes
     from tzd.cli import main
 
     assert main(["serve", str(server.run), "--host", "192.0.2.1", "--port", "0"]) == 2
-    assert "choose another one by --port or --host" in capsys.readouterr().err
+    assert (
+        "cannot serve at 192.0.2.1, port 0 (Cannot assign requested address): choose another one by --port or --host"
+    ) in capsys.readouterr().err
 
 
 def test_without_the_extra_nothing_is_loaded(
@@ -187,7 +189,9 @@ def test_without_the_extra_nothing_is_loaded(
 
     monkeypatch.setattr(serve, "find_spec", lambda name: None)
     assert main(["serve", "no-such-run"]) == 1
-    assert "needs the extra 'web'" in capsys.readouterr().err
+    assert (
+        "tzd serve needs the extra 'web': uv sync --extra web (or pip install 'tinyzero-diffusion[web]')"
+    ) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--max-length", "--max-steps", "--max-generations", "--concurrency", "--queue"])
