@@ -80,8 +80,9 @@ def _bench(args: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     """What is to be measured on, and all that the numbers depend on beside the sampler."""
     from tzd.evaluation.frontier import Bench
 
-    if args.samples < 1 or args.batch_size < 1:
-        raise UserError("--samples and --batch-size must be at least 1")
+    for flag, value in (("--samples", args.samples), ("--batch-size", args.batch_size)):
+        if value < 1:
+            raise UserError(f"{flag} must be at least 1, not {value}")
     model = writing.load_model(args, args.checkpoint)
     verdict = None if args.judge is None else measuring.verdict_of(args.judge, args.engine)
     real = measuring.text_of(model, args.data, data_dir=args.data_dir)

@@ -36,7 +36,7 @@ def listen(host: str, port: int) -> socket.socket:
         except BaseException:
             taken.close()
             raise
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # a port or a name that cannot be
         why = getattr(error, "strerror", None) or error
         raise UserError(
             f"cannot serve at {host}, port {port} ({why}): choose another one by --port or --host"
