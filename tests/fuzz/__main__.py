@@ -59,7 +59,6 @@ def main() -> int:
 def _fuzz(reader: Reader, guard: Guard, seed: int, numbers: range | list[int]) -> dict:
     _warm_up(reader, guard)
     guard.accepted, guard.refused, guard.escaped, began = 0, 0, [], time.process_time()
-    guard.limit()
     for number in numbers:
         rng = random.Random(f"{seed} {reader.name} {number}")
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -69,7 +68,6 @@ def _fuzz(reader: Reader, guard: Guard, seed: int, numbers: range | list[int]) -
         if problem:
             guard.escaped[-1] = f"{number}: {problem}"
         shutil.rmtree(guard.case)
-    guard.limit(lifted=True)
     return {
         "reader": reader.name,
         "inputs": len(numbers),
@@ -90,14 +88,12 @@ def _warm_up(reader: Reader, guard: Guard) -> None:
             raise SystemExit(f"{reader.name} refuses its valid '{name}': {error}") from error
         shutil.rmtree(guard.case)
     rng = random.Random(0)
-    guard.limit()
     for _ in range(10):  # the ways of refusing, too
         write(guard.case, reader.hostile(rng, guard.outside))
         with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             guard.watch(lambda: reader.read(guard.case), names=False)
         shutil.rmtree(guard.case)
-    guard.limit(lifted=True)
 
 
 def _print(row: dict, quiet: bool = False) -> None:

@@ -9,7 +9,8 @@ import sys
 import time
 import traceback
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -84,14 +85,21 @@ class Guard:
         signal.signal(signal.SIGPROF, self._rung)
         signal.signal(signal.SIGALRM, self._waited)
 
-    def limit(self, *, lifted: bool = False) -> None:
-        """Lets this process take `MOST_MEMORY` twice beyond what it has, so that a reader cannot take the machine's."""
+    @contextmanager
+    def _limits(self) -> Iterator[None]:
+        """Time; and `MOST_MEMORY` twice beyond what this process has, so that a reader cannot take the machine's."""
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = hard if lifted else pages * resource.getpagesize() + 2 * MOST_MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-        if self.traced:
-            (tracemalloc.stop if lifted else tracemalloc.start)()
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2 * MOST_MEMORY, hard))
+        self._computed = time.process_time() - 1
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
     def _rung(self, number: int, frame: FrameType | None) -> None:
         raise Hangs
@@ -131,14 +139,12 @@ class Guard:
         """
         self._done.clear()
         if self.traced:
-            tracemalloc.reset_peak()
-        before, peak = tracemalloc.get_traced_memory()[0], _peak()
+            tracemalloc.start()
+        peak = _peak()
         self._armed, problem = True, None
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        self._computed = time.process_time() - 1
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
         try:
-            read()
+            with self._limits():
+                read()
             self.accepted += 1
         except TzdError as error:
             self.refused += 1
@@ -148,10 +154,9 @@ class Guard:
         except BaseException as error:
             problem = f"{type(error).__name__}: {str(error)[:200]} at {_where(error.__traceback__)}"
         finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.setitimer(signal.ITIMER_REAL, 0)
             self._armed = False
-        traced, grown = tracemalloc.get_traced_memory()[1] - before, _peak() - peak
+        traced, grown = tracemalloc.get_traced_memory()[1], _peak() - peak
+        tracemalloc.stop()
         if max(traced, grown) > MOST_MEMORY:
             problem = problem or f"it takes {max(traced, grown) >> 20} MiB"
         if self._done:
