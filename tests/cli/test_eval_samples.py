@@ -79,15 +79,30 @@ def test_a_verdict_comes_with_entropy_and_repetition_beside_those_of_real_text(s
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--gen-ppl", "--gen-ppl needs --judge CKPT, an autoregressive model"),
-        ("--gen-ppl --judge MODEL", "a judge is a model whose likelihoods are exact"),
+        (
+            "--gen-ppl",
+            (
+                "--gen-ppl needs --judge CKPT, an autoregressive model of the same corpus: tzd "
+                "train objective=block objective.block_len=1"
+            ),
+        ),
+        (
+            "--gen-ppl --judge MODEL",
+            (
+                "a judge is a model whose likelihoods are exact: one that was "
+                "trained with objective=block objective.block_len=1"
+            ),
+        ),
         ("--infill --span 3,x", "--span 3,x: give whole numbers from 1 to 23"),
-        ("--infill --span 24", "--span 24: give whole numbers from 1 to 23"),
+        ("--infill --span 24", "--span 24: give whole numbers from 1 to 23, separated by commas"),
         ("--infill --samples 0", "--samples must be at least 1, not 0"),
         ("--infill --length 9999", "validation split of text has fewer than 9999 tokens: set a shorter --length"),
         ("--infill --sampler lada", "unknown sampler 'lada' (did you mean 'llada'?)"),
         ("--infill --data nowhere.txt", "there is no corpus 'nowhere.txt'"),
-        ("--infill --tasks a", "--tasks brings its own texts"),
+        (
+            "--infill --tasks a",
+            ("--tasks brings its own texts: leave out --data, --infill and --gen-ppl, or ask for them apart"),
+        ),
         ("--data pydocs --span 3", "--span is for --infill; leave it out"),
         ("--data pydocs --steps 3", "--sampler is for --infill, --gen-ppl, --tasks; leave it out"),
         ("--infill --draws 0", "--draws is for --data, --tasks; leave it out"),

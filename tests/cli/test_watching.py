@@ -156,8 +156,9 @@ def test_where_answers_end_no_text_goes_on(flag: str, trained: Path, tzd: Run, m
     model = replace(tzd_package.load(trained), ends=(0,))
     monkeypatch.setattr("tzd.cli.writing.load_model", lambda args, path: model)
     result = tzd("watch", trained, flag)
-    assert result.returncode == 2 and result.stderr.startswith(f"tzd: {flag[:8]}")
-    assert result.stderr.endswith("is for texts that go on, and this model's answers end: leave it out\n")
+    name = flag.removesuffix("=2")
+    assert result.returncode == 2
+    assert result.stderr == f"tzd: {name} is for texts that go on, and this model's answers end: leave it out\n"
 
 
 def windows_of(text: str, seq_len: int, overlap: int, first: bytes = b"") -> Iterator[str]:
@@ -274,32 +275,62 @@ def test_what_is_watched_can_be_saved(ending: str, trace: Path, tzd: Run, tmp_pa
         (["watch", "CKPT", "--speed", "0"], "--speed must lie in 0.01..1000 frames a second, not 0"),
         (["watch", "CKPT", "--speed", "nan"], "--speed must lie in 0.01..1000 frames a second, not nan"),
         (["watch", "CKPT", "--speed", "fast"], "invalid float value: 'fast'"),
-        (["watch", "CKPT", "--save", "x.avi"], "cannot write x.avi"),
-        (["watch", "CKPT", "--save", "nowhere/x.gif"], "there is no folder nowhere"),
-        (["watch", "CKPT", "--save-trace", "x.txt"], "a trace ends in .npz"),
+        (
+            ["watch", "CKPT", "--save", "x.avi"],
+            ("cannot write x.avi: a file that shows frames ends in .gif, .mp4, .html, .png, .svg or .pdf"),
+        ),
+        (
+            ["watch", "CKPT", "--save", "nowhere/x.gif"],
+            ("cannot write nowhere/x.gif: there is no folder nowhere; make it first"),
+        ),
+        (["watch", "CKPT", "--save-trace", "x.txt"], "cannot write x.txt: a trace ends in .npz"),
         (["watch", "CKPT", "--blocks", "0"], "--blocks must be at least 1, not 0"),
-        (["watch", "CKPT", "--blocks", "2", "--length", "9"], "--length and --blocks exclude each other"),
-        (["watch", "CKPT", "--endless", "--save", "x.gif"], "--endless does not go with --save"),
-        (["watch", "CKPT", "--endless", "--batch-size", "2"], "--endless writes one text"),
+        (
+            ["watch", "CKPT", "--blocks", "2", "--length", "9"],
+            ("--length and --blocks exclude each other: leave one of them out"),
+        ),
+        (
+            ["watch", "CKPT", "--endless", "--save", "x.gif"],
+            ("--endless does not go with --save: leave one of them out"),
+        ),
+        (["watch", "CKPT", "--endless", "--batch-size", "2"], ("--endless writes one text: leave --batch-size out")),
         (["watch", "CKPT", "--infill", "a_b", "--prompt", "a"], "--infill does not go with --prompt"),
-        (["watch", "CKPT", "--infill", ""], "the text has no blank"),
+        (
+            ["watch", "CKPT", "--infill", ""],
+            ("the text has no blank: write '_' for every token that is to be filled in"),
+        ),
         (["watch", "CKPT", "--sampler", "lada"], "unknown sampler 'lada' (did you mean 'llada'?)"),
-        (["watch", "CKPT", "--blocks", "2", "--sampler.overlap=32"], "overlap of 32 leaves nothing to write"),
-        (["watch", "CKPT", "--blocks", "1", "--prompt", "the quick " * 4], "leave nothing to write in --blocks 1"),
+        (
+            ["watch", "CKPT", "--blocks", "2", "--sampler.overlap=32"],
+            ("an overlap of 32 leaves nothing to write in the model's window of 32"),
+        ),
+        (
+            ["watch", "CKPT", "--blocks", "1", "--prompt", "the quick " * 4],
+            ("the prompt's 40 tokens leave nothing to write in --blocks 1: ask for more"),
+        ),
         (["watch", "run.npz", "--steps", "3"], "--steps is for a model, and run.npz is a trace"),
-        (["watch", "run.npz", "--endless"], "--endless is for a model"),
+        (
+            ["watch", "run.npz", "--endless"],
+            ("--endless is for a model, and run.npz is a trace, which has been sampled: leave --endless out"),
+        ),
         (["watch", "gone.npz"], "gone.npz"),
         (["compare", "CKPT", "--samplers", "ancestral,lada"], "unknown sampler 'lada' (did you mean 'llada'?)"),
-        (["compare", "CKPT", "--samplers", "llada:steps"], "'steps' in 'llada:steps' is no setting"),
+        (
+            ["compare", "CKPT", "--samplers", "llada:steps"],
+            ("'steps' in 'llada:steps' is no setting: write NAME:KEY=VALUE:KEY=VALUE"),
+        ),
         (["compare", "CKPT", "--samplers", "llada:stops=3"], "no setting 'stops' (did you mean 'steps'?)"),
         (["compare", "CKPT", "--sampler", "llada"], "no argument '--sampler' (did you mean '--samplers'?)"),
-        (["compare", "CKPT", "CKPT"], "give one model, or traces alone"),
-        (["compare", "run.npz"], "a single trace"),
-        (["compare", "run.npz", "gone.npz"], "there is no trace gone.npz"),
+        (["compare", "CKPT", "CKPT"], ("give one model, or traces alone, not 2 (another text is --prompt)")),
+        (["compare", "run.npz"], ("run.npz is a single trace: give another to compare it with, or 'tzd watch' it")),
+        (["compare", "run.npz", "gone.npz"], ("there is no trace gone.npz: give files that --save-trace wrote")),
         (["compare", "gone.npz", "run.npz"], "there is no trace gone.npz"),
         (["compare", "CKPT", "--ar", "run.npz"], "run.npz is a trace, not a model: 'tzd watch run.npz' shows it"),
         (["sample", "run.npz"], "run.npz is a trace, not a model"),
-        (["compare", "run.npz", "CKPT"], "run.npz is a trace: compare traces with each other"),
+        (
+            ["compare", "run.npz", "CKPT"],
+            ("run.npz is a trace: compare traces with each other, or the samplers of one model"),
+        ),
         (["compare", "run.npz", "run.npz", "--seed", "2"], "--seed is for a model"),
     ],
 )
@@ -318,7 +349,12 @@ def test_without_a_screen_there_is_no_window(trained: Path, tzd: Run, monkeypatc
     for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(variable, raising=False)
     result = tzd("watch", trained, "--window")
-    assert result.returncode == 2 and "--save" in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.returncode == 2
+        and ("there is no screen for a window here: write a file with --save FILE, or watch in the terminal")
+        in result.stderr
+        and result.stderr.count("\n") == 1
+    )
 
 
 def test_closing_the_window_before_the_end_interrupts(

@@ -86,15 +86,25 @@ def test_infill_changes_nothing_but_the_blanks(trained: Path, tzd: Run):
         (["infill", "CKPT", "no blank"], "the text has no blank: write '_'"),
         (["infill", "CKPT", "a_b", "--mask", "__"], "the mask must be a single character, not '__'"),
         (["eval", "CKPT", "--data", "pydoc"], "there is no corpus 'pydoc' (did you mean 'pydocs'?), and no such file"),
-        (["eval", "CKPT", "--data", "taken"], "taken is a folder; --data takes one file of it"),
-        (["eval", "CKPT", "--data", "fox.txt", "--split", "test"], "--split is for a named corpus; "),
+        (["eval", "CKPT", "--data", "taken"], ("taken is a folder; --data takes one file of it, or a corpus by name")),
+        (
+            ["eval", "CKPT", "--data", "fox.txt", "--split", "test"],
+            ("--split is for a named corpus; fox.txt is a file, and scored whole"),
+        ),
         (["eval", "CKPT", "--data", "fox.txt", "--draws", "0"], "draws must be at least 1"),
         (["eval", "CKPT", "--data", "empty.txt"], "empty"),
         (["convert", "CKPT", "taken"], "taken exists already: choose another name"),
         (["convert", "nowhere", "new"], "nowhere"),
         (["convert", "CKPT", "new.npz"], "cannot write new.npz: a 'char' tokenizer needs a file of its own"),
         (["convert", "CKPT", "new", "--n-head", "2"], "is a tzd checkpoint and says everything itself"),
-        (["convert", "CKPT", "new.Safetensors"], "name one without '.Safetensors'"),
+        (
+            ["convert", "CKPT", "new.Safetensors"],
+            (
+                "cannot write new.Safetensors: a tzd checkpoint is "
+                "a folder, and the only other format written is "
+                ".npz; name one without '.Safetensors'"
+            ),
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line(arguments: list[str], message: str, trained: Path, tzd: Run, tmp_path: Path):

@@ -242,9 +242,9 @@ def test_the_first_frame_is_the_first_thing_that_can_be_read_on_a_terminal(monke
     monkeypatch.setattr(startup, "_read", reading)
     reads = startup._to_first_frame([sys.executable, "-c", code])
     assert reads > 1 and b"\x1b[?25l" in written[0] and written[reads - 1].strip()
-    with pytest.raises(WorkerError, match="to its first frame' failed: exit code 1"):
+    with pytest.raises(WorkerError, match="'tzd sample, to its first frame' failed: exit code 1"):
         startup._to_first_frame([sys.executable, "-c", "raise SystemExit('no luck')"])
-    with pytest.raises(WorkerError, match="failed: exit code 3"):
+    with pytest.raises(WorkerError, match=r"-c 'raise SystemExit\(3\)'' failed: exit code 3"):
         startup._to_the_end([sys.executable, "-c", "raise SystemExit(3)"])
 
 

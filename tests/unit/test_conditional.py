@@ -75,13 +75,25 @@ def test_keys_can_be_named(tmp_path: Path) -> None:
         ('{"prompt": "a"}', "line 3: 'answer' is missing"),
         (
             '{"prompt": "a", "anwser": "b"}',
-            r"line 3: 'answer' is missing \(did you mean 'anwser'\?\); name the right key",
+            (
+                r"line 3: 'answer' is missing \(did you mean 'anwser'\?\); name the right key "
+                r"\(answer_key\), or mend the row"
+            ),
         ),
         ('{"prompt": 1, "answer": "b"}', "line 3: 'prompt' is no text"),
-        ('{"prompt": "a", "answer": ""}', "line 3: 'answer' is empty"),
-        ('{"messages": [{"role": "user"}]}', "line 3, messages: a conversation is a list of"),
+        (
+            '{"prompt": "a", "answer": ""}',
+            ("line 3: 'answer' is empty: there is no answer to learn; remove the row, or mend it"),
+        ),
+        (
+            '{"messages": [{"role": "user"}]}',
+            ("line 3, messages: a conversation is a list of " r'\{"role": TEXT, "content": TEXT\}; mend the row'),
+        ),
         ('{"messages": "hello"}', "line 3, messages: a conversation is a list of"),
-        ('{"messages": [{"role": "user", "content": "a"}]}', "line 3, messages: no message is the assistant's"),
+        (
+            '{"messages": [{"role": "user", "content": "a"}]}',
+            ("line 3, messages: no message is the assistant's, so that there is no answer to learn; remove the row"),
+        ),
     ],
 )
 def test_a_bad_line_is_named_with_what_it_lacks(line: str, complaint: str, tmp_path: Path) -> None:
@@ -94,11 +106,17 @@ def test_a_bad_line_is_named_with_what_it_lacks(line: str, complaint: str, tmp_p
 def test_two_rows_are_too_few_for_three_splits_and_no_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="there are 2 rows; to train, validate and test takes at least 3"):
         read(write_rows(tmp_path / "few.jsonl", [{"prompt": "a", "answer": "b"}] * 2))
-    with pytest.raises(CorpusError, match=r"no such file or folder: nowhere\.jsonl"):
+    with pytest.raises(
+        CorpusError,
+        match=(r"no such file or folder: nowhere\.jsonl .+; check the path, or set TZD_DATA_DIR"),
+    ):
         read(Path("nowhere.jsonl"))
     with pytest.raises(CorpusError, match="is a folder; pairs are read from one file"):
         read(tmp_path)
-    with pytest.raises(CorpusError, match="give one of the two"):
+    with pytest.raises(
+        CorpusError,
+        match=(r"pairs come from data\.path=FILE\.jsonl or from " r"data\.dataset=NAME: give one of the two"),
+    ):
         open_pairs(DataSettings(name="pairs"))
 
 
@@ -122,7 +140,15 @@ def test_datasets_of_the_library_are_read_with_their_own_splits(tmp_path: Path) 
         pairs = open_pairs(DataSettings(name="pairs", dataset=str(tmp_path / name))).splits
         assert [len(pairs[name]) for name in ("train", "validation", "test")] == [36, 2, 2]
         assert pairs["test"][1].answer == "<39"
-    with pytest.raises(CorpusError, match="cannot be had"):
+    with pytest.raises(
+        CorpusError,
+        match=(
+            r"data\.dataset=.+ cannot be had \(Couldn't find any data "
+            r"file at .+\); give a name on the hub \(and data\.subset, "
+            r"where it has several\), a folder, or a file that ends in "
+            r"\.csv, \.json, \.jsonl, \.parquet, \.txt"
+        ),
+    ):
         open_pairs(DataSettings(name="pairs", dataset=str(tmp_path / "none.parquet")))
 
 
@@ -191,7 +217,14 @@ def test_a_template_can_also_lie_in_the_configuration_alone_or_among_several(tmp
     config.write_text(json.dumps({"chat_template": several}))
     assert read_template(tmp_path) == ChatTemplate("three", {})
     config.write_text("{")
-    with pytest.raises(CorpusError, match="cannot be read"):
+    with pytest.raises(
+        CorpusError,
+        match=(
+            "the chat template in .+ cannot be read: Expecting "
+            "property name enclosed in double quotes: line 1 column 2 "
+            r"\(char 1\); get the file again"
+        ),
+    ):
         read_template(tmp_path)
 
 
@@ -256,7 +289,15 @@ def test_each_epoch_is_a_permutation_and_a_row_depends_on_seed_and_number_alone(
 
 def test_pairs_that_no_window_holds_are_counted_and_named_and_left_out_only_when_told() -> None:
     pairs = pairs_of(("ab", "cd"), ("abc", "defg"), ("abcd", "ef"))
-    with pytest.raises(CorpusError, match=r"2 of 3 pairs.*longer than a row of 5; the longest \(here\) takes 8"):
+    with pytest.raises(
+        CorpusError,
+        match=(
+            "2 of 3 pairs, with their end-of-text token, are longer "
+            r"than a row of 5; the longest \(here\) takes 8: leave them "
+            r"out \(data\.too_long=drop in training\), or train on "
+            r"longer rows \(data\.block_size\)"
+        ),
+    ):
         tokenize(pairs, bytes_tokenizer(), 5)
     rows = tokenize(pairs, bytes_tokenizer(), 5, drop=True)
     assert (rows.per_epoch, rows.dropped, rows.characters) == (1, 2, 2)
@@ -407,7 +448,10 @@ def test_answers_are_scored_by_a_model_of_pairs_alone() -> None:
     uniform = FunctionDenoiser(lambda x: np.zeros((*x.shape, 257)), 257, 40)
     bound = tzd.answers_nelbo(Model(uniform, tokenizer), [("a", "bc"), (list(user_says("a")), "de")])
     assert (bound.tokens, bound.nats_per_token) == (6, pytest.approx(np.log(257)))
-    with pytest.raises(UserError, match="not trained on prompts and answers"):
+    with pytest.raises(
+        UserError,
+        match=("this model was not trained on prompts and answers " r"\(data=pairs\): it cannot end an answer"),
+    ):
         tzd.answers_nelbo(Model(uniform, tokenizer.base), [("a", "b")])
     with pytest.raises(UserError, match="there is nothing to score"):
         tzd.answers_nelbo(Model(uniform, tokenizer), [])
@@ -466,7 +510,7 @@ def test_an_answer_ends_at_its_end_and_fills_the_window() -> None:
     assert out.text == ["ab>ba", "ab>ba"] and out.answers == ["ba", "ba"]
     assert out.tokens.shape == (2, 40)
     assert tzd.sample(writer("ba")[0], prompt="ab>", length=4, temperature=0).tokens.shape == (1, 7)
-    with pytest.raises(UserError, match="leaves no room in the model's window of 3"):
+    with pytest.raises(UserError, match=("the prompt has 3 tokens, and leaves no room in the model's window of 3")):
         tzd.sample(writer("ba", seq_len=3)[0], prompt="ab>")
 
 
@@ -510,12 +554,15 @@ def test_a_prompt_is_written_as_in_training_unless_told_otherwise() -> None:
     model, seen = writer("x", CHATML)
     says = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     assert tzd.sample(model, prompt=says, temperature=0).text == ["^<system>s$\n<user>u$\n<assistant>x"]
-    with pytest.raises(UserError, match="has no chat template"):
+    with pytest.raises(UserError, match=("the tokenizer has no chat template: write the prompt plainly, as it is")):
         tzd.sample(writer("x")[0], prompt="a", chat=True)
-    with pytest.raises(UserError, match="a conversation is a list of"):
+    with pytest.raises(UserError, match=(r'a conversation is a list of \{"role": TEXT, "content": ' r"TEXT\}")):
         tzd.sample(model, prompt=[{"role": "user"}])
     plain = Model(model.denoiser, make_tokenizer(TokenizerSettings("byte"), None))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="not trained on prompts and answers"):
+    with pytest.raises(
+        UserError,
+        match=("this model was not trained on prompts and answers: give a " r"plain text \(no chat, no messages\)"),
+    ):
         tzd.sample(plain, prompt="a", chat=True)
 
 

@@ -279,7 +279,13 @@ def test_what_a_preset_says_for_another_model_type_is_left_out_and_what_a_user_s
         ("trainig: {epochs: 3}", r"unknown setting 'trainig' \(did you mean 'training'\?\)"),
         ("hydra: {swep: 3}", "Key 'swep' not in 'HydraConf'"),
         ("hydra: {sweep: {dri: x}}", "Key 'dri' not in 'SweepDir'"),
-        ("model: {n_layer: '${calc:2+}'}", "cannot compute '2\\+'"),
+        (
+            "model: {n_layer: '${calc:2+}'}",
+            (
+                r"cannot compute '2\+': a formula has numbers, \+ - \* / "
+                r"// % \*\*, parentheses, min, max, round, int"
+            ),
+        ),
     ],
 )
 def test_a_typo_in_an_experiment_is_one_line_that_names_the_nearest(text: str, message: str, tmp_path: Path):
@@ -292,7 +298,12 @@ def test_a_typo_in_an_experiment_is_one_line_that_names_the_nearest(text: str, m
 def test_an_experiment_that_is_not_global_is_told_how_to_be(tmp_path: Path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("defaults: [{override /model: tiny}]\n")
-    with pytest.raises(ConfigError, match="the file begins with the line '# @package _global_'"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            "In 'experiment/mine': 'model' is not found from here: the file begins with the line '# @package _global_'"
+        ),
+    ):
         compose(["experiment=mine"], folders=(tmp_path,))
 
 
@@ -317,7 +328,10 @@ def test_hydras_own_settings_are_refused_where_nothing_reads_them(override: str)
 
 
 def test_an_experiment_is_chosen_without_a_plus():
-    with pytest.raises(ConfigError, match="choose with experiment=PRESET, without"):
+    with pytest.raises(
+        ConfigError,
+        match=("'experiment' is chosen already, at least as null: choose " r"with experiment=PRESET, without \+"),
+    ):
         compose(["+experiment=demo"], folders=())
 
 

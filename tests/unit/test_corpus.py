@@ -152,14 +152,17 @@ def test_text_is_read_without_byte_order_mark_and_with_plain_line_ends() -> None
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        (None, "the corpus 'text' needs a path"),
+        (None, r"the corpus 'text' needs a path: data\.path=FILE, FOLDER, GLOB or FILE,FILE \(--data\)"),
         ("nope.txt", "no such file or folder: nope.txt"),
         ("poem.txt,nope.txt", "no such file or folder: nope.txt"),
-        ("*.rst", r"\*.rst holds no text"),
+        ("*.rst", r"\*\.rst holds no text: no \.txt or \.md file in the folder, no match of the glob"),
         ("hollow", "hollow holds no text"),
         ("empty.txt", r"\(empty.txt, 1 file\) is empty"),
-        ("blank.txt", r"\(blank.txt, 1 file\) is empty"),
-        ("short.txt", r"\(short.txt, 1 file\) has 5 characters"),
+        ("blank.txt", r"the corpus 'text' \(blank\.txt, 1 file\) is empty; give it a text"),
+        (
+            "short.txt",
+            (r"the corpus 'text' \(short\.txt, 1 file\) has 5 characters; its three splits " "need at least 11"),
+        ),
         ("latin.txt", r"latin.txt is not UTF-8 \(byte 0xe9 at offset 3\); save it as UTF-8"),
     ],
 )
@@ -211,5 +214,12 @@ def test_prose_keeps_paragraphs_and_drops_code_tables_and_headings() -> None:
 
 def test_a_python_without_its_reference_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pydoc_data.topics", None)
-    with pytest.raises(TzdError, match="this Python carries no language reference"):
+    with pytest.raises(
+        TzdError,
+        match=(
+            r"this Python carries no language reference \(module "
+            r"pydoc_data\.topics\); use another corpus, or the Python of "
+            r"python\.org or uv"
+        ),
+    ):
         open_corpus("pydocs")

@@ -147,7 +147,10 @@ def test_a_row_without_its_step_or_with_an_unknown_column_is_an_error(record: di
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(TzdError, match=r"^cannot write .*metrics.csv: Not a directory"):
+    with pytest.raises(
+        TzdError,
+        match=r"cannot write .+: Not a directory \(.+\); choose a folder that is there and that you may write to",
+    ):
         CsvLogger(tmp_path / "file")
 
 

@@ -67,5 +67,5 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
 
 
 def test_samples_that_are_too_short_are_refused():
-    with pytest.raises(UserError, match="samples of 8 tokens at least"):
+    with pytest.raises(UserError, match=("diversity takes samples of 8 tokens at least, not an array " r"of \(3, 7\)")):
         diversity(np.zeros((3, 7), int))

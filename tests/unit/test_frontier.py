@@ -67,7 +67,7 @@ def test_a_gap_is_filled_as_the_model_knows_it_and_only_the_gap_counts() -> None
     texts[3:, 10] = 4  # the third token of the gap of 8, which begins at 8, is another than the model thinks
     result = infill_accuracy(cycle(), texts, sampler=sampler("llada", steps=4, temperature=0), span=8, batch_size=4)
     assert result.value == pytest.approx((1 + 7 / 8) / 2)
-    with pytest.raises(UserError, match="a gap of 24 tokens does not fit"):
+    with pytest.raises(UserError, match="a gap of 24 tokens does not fit into texts of 24"):
         infill_accuracy(cycle(), texts, sampler=sampler("llada"), span=24)
 
 
@@ -146,10 +146,15 @@ def test_the_command_prints_a_table_and_writes_a_file_and_a_picture(
     assert main([*given, "--budgets", "2", "--samples", "7", "--out", "out"]) == 2
     assert "out holds points measured with samples 6, not 7: choose another folder" in capsys.readouterr().err
     assert main([*again[:-1], "--batch-size", "2"]) == 2  # on which passes and speed depend
-    assert "out holds points measured with batch_size 4, not 2" in capsys.readouterr().err
+    assert (
+        "out holds points measured with batch_size 4, not 2: choose another folder (--out), or remove it"
+    ) in capsys.readouterr().err
     kept.write_text(kept.read_text().replace('"infill_accuracy":', '"infilling":'))
     assert main(again) == 2
-    assert "ancestral,steps=2.json cannot be read (it has no infill_accuracy)" in capsys.readouterr().err
+    assert (
+        "out/points/ancestral,steps=2.json cannot be read (it has no infill_accuracy): remove it, "
+        "and it is measured again"
+    ) in capsys.readouterr().err
     kept.write_text("{")
     assert main(again) == 2
     assert "ancestral,steps=2.json cannot be read" in capsys.readouterr().err

@@ -168,7 +168,14 @@ def test_an_older_kind_of_folder_goes_through_the_transformers_library(
     assert (tokenizer.mask_id, tokenizer.eos_id) == (301, 300)
     np.testing.assert_array_equal(tokenizer.encode("the naïve sun"), whole.encode("the naïve sun"))
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match="needs the extra 'hf'"):
+    with pytest.raises(
+        MissingExtraError,
+        match=(
+            r"a tokenizer without tokenizer\.json \(.+\) needs "
+            r"the extra 'hf': uv sync --extra hf \(or pip install "
+            r"'tinyzero-diffusion\[hf\]'\)"
+        ),
+    ):
         tokenizer_of(tmp_path)
 
 
@@ -197,7 +204,14 @@ def test_what_is_nowhere_is_one_line_and_soon(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     start = time.monotonic()
-    with pytest.raises(TzdError, match="the hub cannot be reached") as error:
+    with pytest.raises(
+        TzdError,
+        match=(
+            "there is no folder nobody/nothing-at-all, and the hub cannot "
+            "be reached to look for a repository of that name: check the "
+            "network, or give a local folder"
+        ),
+    ) as error:
         repository("nobody/nothing-at-all", files=hf.FILES)
     assert time.monotonic() - start < 10
     assert (error.value.exit_code, "\n" in str(error.value)) == (1, False)

@@ -317,7 +317,7 @@ def test_without_litgpt_there_is_a_line_that_says_how_to_get_it(monkeypatch: pyt
 
 def test_mlx_refuses_it_in_a_line() -> None:
     pytest.importorskip("mlx.core")
-    with pytest.raises(ConfigError, match=r"the mlx engine has no model_type 'litgpt' \(it has: tiny, smdm"):
+    with pytest.raises(ConfigError, match=(r"the mlx engine has no model_type 'litgpt' \(it has: tiny, " r"smdm\)")):
         engine_module("mlx", "denoiser").build(CONFIG)
 
 
@@ -327,7 +327,14 @@ def test_mlx_refuses_it_in_a_line() -> None:
         ({"pretrained_model_name": "a/b"}, r"in checkpoints/a/b .*: litgpt download a/b puts one there"),
         ({"pretrained_model_name": "a/b", "checkpoint_dir": "x/a/b"}, r"in x/a/b .*: .* a/b --checkpoint_dir x puts"),
         ({"pretrained_model_name": "a/b", "checkpoint_dir": "x"}, r"in x/a/b .*: .* a/b --checkpoint_dir x puts"),
-        ({"checkpoint_dir": "x"}, r"in x \(model\.checkpoint_dir\): give the folder that holds it"),
+        (
+            {"checkpoint_dir": "x"},
+            (
+                r"there is no lit_model\.pth in x \(model\.checkpoint_dir\): give "
+                "the folder that holds it, which for litgpt download OWNER/NAME is "
+                "checkpoints/OWNER/NAME"
+            ),
+        ),
     ],
 )
 def test_weights_that_are_not_there_are_a_line_that_says_what_puts_them_there(
@@ -546,11 +553,34 @@ def test_an_autoregressive_model_becomes_a_diffusion_model(
         assert isinstance(trained.config, LitgptConfig) and trained.config.block_size == 32
         assert trained.config.shift_logits is shift
         assert len(tzd.sample(trained, prompt="apple", length=8, steps=4).text) == 1
-    with pytest.raises(ConfigError, match=r"has n_layer=2, not model\.n_layer=3: leave it out"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"checkpoints/Qwen/Qwen2\.5-tiny/lit_model\.pth has "
+            r"n_layer=2, not model\.n_layer=3: leave it out "
+            r"\(model=litgpt does\)"
+        ),
+    ):
         tzd.train([*recipe, "model.n_layer=3"])
     with pytest.raises(ConfigError, match=r"data\.block_size=65 is longer than the window of .*, 64"):
         tzd.train([*recipe, "data.block_size=65"])
-    with pytest.raises(CheckpointError, match=r"no lit_model\.pth in checkpoints/a/b .*: litgpt download a/b puts one"):
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            r"there is no lit_model\.pth in checkpoints/a/b "
+            r"\(model\.pretrained_model_name, "
+            r"model\.checkpoint_dir\): litgpt download a/b puts one "
+            "there"
+        ),
+    ):
         tzd.train([*recipe, "model.pretrained_model_name=a/b"])
-    with pytest.raises(ConfigError, match=r"has another tokenizer than this run"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"checkpoints/Qwen/Qwen2\.5-tiny/lit_model\.pth has another "
+            "tokenizer than this run, whose tokens would mean other "
+            "things to it: set tokenizer and data as they were "
+            r"\(training\.init_from\)"
+        ),
+    ):
         tzd.train([*recipe, "tokenizer=char", "tokenizer.pretrained_model_name_or_path=null"])

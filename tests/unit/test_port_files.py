@@ -342,7 +342,10 @@ def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
     for name in ("nothing.npz", "nothing.pt", "nothing"):
         assert f"there is no checkpoint at {tmp_path / name}" in refusal(lambda n=name: tzd.load(tmp_path / n))
     (tmp_path / "folder.npz").mkdir()
-    assert "folder.npz holds no checkpoint" in refusal(lambda: tzd.load(tmp_path / "folder.npz"))
+    assert (
+        "folder.npz holds no checkpoint: neither config.json (as a checkpoint does) nor a file "
+        "'best' or 'last' (as a run folder does)"
+    ) in refusal(lambda: tzd.load(tmp_path / "folder.npz"))
 
 
 # --- .npz out ---------------------------------------------------------------------------------------------------

@@ -263,23 +263,47 @@ def message_of(error: type[Exception], *arguments: Any, **options: Any) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', "a.jsonl, line 3 is not JSON"),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n\n{"text": \n',
+            (
+                "a.jsonl, line 3 is not JSON (Expecting value: "
+                "line 2 column 1 (char 10)); each line must be "
+                "one JSON object"
+            ),
+        ),
         (
             "a.jsonl",
             b'{"text": "a"}\n{"body": "b"}\n',
-            "line 2 has no text under 'text' (it has: body); name the key by",
+            "line 2 has no text under 'text' (it has: body); name the key by --column",
         ),
         ("a.jsonl", b'{"text": "a"}\n["b"]\n', "line 2 has no text under 'text' (it is no JSON object)"),
         ("a.jsonl", b'{"text": 3}\n', "line 1 has no text under 'text'"),
-        ("a.jsonl", b'{"text": "\xff"}\n', "line 1 is not UTF-8 (byte 11 of the line)"),
+        ("a.jsonl", b'{"text": "\xff"}\n', ("line 1 is not UTF-8 (byte 11 of the line); save it as UTF-8")),
         ("a.jsonl", b'{"text": "' + b"\\ud800" + b'"}\n', "line 1: character '\\ud800'"),
         ("a.txt", b"\xef\xbb\xbfabc\xffd", "a.txt is not UTF-8 (byte 0xff at offset 6)"),
         ("a.txt", b"a" * 37 + b"\xc3", "a.txt is not UTF-8 (byte 0xc3 at offset 37)"),
         ("a.txt.gz", b"no gzip", "a.txt.gz: Not a gzipped file"),
         ("a.txt.gz", gzip.compress(b"abc" * 99, mtime=0)[:-9], "a.txt.gz: "),
-        ("a.parquet", b"PAR1 no PAR1", "a.parquet cannot be read as Parquet"),
+        (
+            "a.parquet",
+            b"PAR1 no PAR1",
+            (
+                "a.parquet cannot be read as Parquet (Parquet file size is 12 "
+                "bytes, smaller than the size reported by footer's "
+                "(544173600bytes)); get it again"
+            ),
+        ),
         ("a.txt", b"one document", "hold 1 document, and three splits need at least 3"),
-        ("a.txt", b" \n ", "hold 0 documents, and three splits need at least 3"),
+        (
+            "a.txt",
+            b" \n ",
+            (
+                "the sources hold 0 documents, and three splits need at least 3: name "
+                "more files, or say what ends a document in a text file (--separator "
+                "'\\n\\n': a blank line)"
+            ),
+        ),
     ],
 )
 def test_bad_sources_are_one_line_and_leave_nothing(
@@ -300,7 +324,7 @@ def test_other_bad_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     source = str(jsonl(tmp_path / "a.jsonl", TEXTS))
     pq.write_table(pa.table({"text": ["a", None], "n": [1, 2]}), tmp_path / "a.parquet")
     table = str(tmp_path / "a.parquet")
-    assert "row 2 has no text under 'text'" in message_of(CorpusError, [table], out, byte)
+    assert ", row 2 has no text under 'text'; remove the row" in message_of(CorpusError, [table], out, byte)
     assert "no column of text 'n' (it has: text, n)" in message_of(CorpusError, [table], out, byte, column="n")
     assert "no column of text 'x'" in message_of(CorpusError, [table], out, byte, column="x")
     said = message_of(CorpusError, [source], out, TokenizerSettings("ascii"), workers=1)
@@ -315,7 +339,7 @@ def test_other_bad_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "a shard takes at least 1" in message_of(ConfigError, [source], out, byte, shard_tokens=0)
     assert "cannot be -1 workers" in message_of(ConfigError, [source], out, byte, workers=-1)
     monkeypatch.setattr(documents_module, "LONGEST_LINE", 30)
-    assert "line 1 is longer than" in message_of(CorpusError, [source], out, byte)
+    assert "line 1 is longer than 0 MiB; make several documents of it" in message_of(CorpusError, [source], out, byte)
     assert not out.exists() and not (tmp_path / "out.part").exists()
     out.mkdir()
     assert "exists already" in message_of(CorpusError, [source], out, byte)
@@ -358,7 +382,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     tokens = corpus.folder / "tokens-00000.bin"
     content = tokens.read_bytes()
     tokens.write_bytes(content[:-1])
-    with pytest.raises(CorpusError, match=r"tokens-00000.bin has \d+ bytes, not \d+"):
+    with pytest.raises(CorpusError, match=("has 302 bytes, not 303; copy the folder again, or build it again")):
         open_shards(corpus.folder)
     tokens.unlink()
     with pytest.raises(CorpusError, match=r"tokens-00000\.bin is missing"):

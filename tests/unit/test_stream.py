@@ -134,11 +134,32 @@ def test_bpe_is_trained_on_the_beginning_of_what_is_trained_on(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        ({"data.dataset": None}, ConfigError, "data=stream needs data.dataset"),
-        ({"training.max_steps": None}, ConfigError, "set training.max_steps"),
+        (
+            {"data.dataset": None},
+            ConfigError,
+            (r"data=stream needs data\.dataset: a name on the hub, a " "folder, or a file"),
+        ),
+        (
+            {"training.max_steps": None},
+            ConfigError,
+            ("nobody knows the length of a stream: set " r"training\.max_steps, which is its epoch"),
+        ),
         ({"data.num_workers": 2}, ConfigError, "set data.num_workers to 1 or 0"),
-        ({"tokenizer.name": "char"}, ConfigError, "use tokenizer=byte, or build shards"),
-        ({"data.column": "body"}, CorpusError, r"under 'body' \(it has: text\); name it by data.column"),
+        (
+            {"tokenizer.name": "char"},
+            ConfigError,
+            (
+                "tokenizer=char needs to know every character "
+                "beforehand, and a stream does not: use "
+                r"tokenizer=byte, or build shards \(tzd corpus "
+                r"build\)"
+            ),
+        ),
+        (
+            {"data.column": "body"},
+            CorpusError,
+            ("document 1 of validation has no text under 'body' " r"\(it has: text\); name it by data\.column"),
+        ),
         ({"data.held_out_documents": 80}, CorpusError, "no document left|no document for test|hold out fewer"),
         ({"data.dataset": "none/such.jsonl"}, CorpusError, "cannot be had"),
     ],
@@ -160,7 +181,14 @@ def test_a_stream_that_ends_at_once_is_an_error(tmp_path: Path) -> None:
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtraError, match="extra 'datasets'"):
+    with pytest.raises(
+        MissingExtraError,
+        match=(
+            r"data\.dataset=.+ needs the extra 'datasets': uv "
+            r"sync --extra datasets \(or pip install "
+            r"'tinyzero-diffusion\[datasets\]'\)"
+        ),
+    ):
         task_of(tmp_path, lines(tmp_path / "a.jsonl"))
 
 

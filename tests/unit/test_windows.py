@@ -90,7 +90,11 @@ def test_a_batch_comes_from_a_memory_mapped_array_just_the_same(tmp_path: Path) 
 
 def test_a_text_shorter_than_a_window_names_both_numbers_and_the_mend() -> None:
     with pytest.raises(
-        CorpusError, match=r"has 6 tokens, fewer than one window of 7; set data.block_size to 6 at most"
+        CorpusError,
+        match=(
+            r"the text has 6 tokens, fewer than one window of 7; set data\.block_size "
+            "to 6 at most, or use a longer text"
+        ),
     ):
         Windows(text(6), 7, seed=0)
 
