@@ -17,7 +17,8 @@ from tzd.training.costs import Shapes
 from tzd.training.plan import make_plan
 from tzd.training.task import Task
 
-_OFF = 4 / 3  # a plan's memory may be so many times what is taken, or a part of it
+_AT_MOST = 4 / 3  # times what is taken that a plan says
+_SPARE = 2.0  # times what a plan says that must be free: libraries take some, too, and what is freed is in pieces
 
 
 def in_parts(config: RunConfig) -> Iterator[RunConfig]:
@@ -78,10 +79,10 @@ def check_memory(task: Task, shapes: Shapes) -> None:
         return make_plan(config, task.model, shapes, task.total_steps).memory["one process"].peak
 
     needed, there = planned(task.config), free_memory(all_of_it=True)
-    if needed / _OFF <= there:
+    if needed / _AT_MOST <= there:
         return
     free = free_memory()
-    fitting = next((config for config in in_parts(task.config) if planned(config) * _OFF <= free), None)
+    fitting = next((config for config in in_parts(task.config) if planned(config) * _SPARE <= free), None)
     mend = f"{settings_of(fitting)} fits, and trains alike" if fitting else "make the model or data.block_size smaller"
     raise TzdError(
         f"data.batch_size={task.config.data.batch_size} takes about {needed / 2**30:.1f} GiB of memory, and there are"
