@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults.kills_aims import AIMS, RUN, SIGNALS, STEPS, Aim, Started, prepare, start, strike
+from faults.kills_aims import AIMS, LIMIT, RUN, SIGNALS, STEPS, Aim, Started, prepare, start, strike
 from faults.kills_folder import check, compared, named, phase, sample
 
 
@@ -112,7 +112,7 @@ def _attempt(process: Started, victim: Path, aim: Aim | None, rng: random.Random
 
 def _ended(process: Started) -> int:
     try:
-        return process.wait(300)
+        return process.wait(LIMIT)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         raise AssertionError("it does not end") from None

@@ -50,7 +50,7 @@ SETTINGS = (  # all that has a state
     ),
     *("training.log_every_n_steps=3", f"training.run_folder={RUN}", "training.export_to=model.npz"),
 )
-_LIMIT = 300.0  # seconds in which a process must get somewhere, however busy the machine is
+LIMIT = 3600.0  # seconds in which a process must get somewhere, however busy the machine is
 
 
 def prepare(folder: Path) -> Path:
@@ -211,7 +211,7 @@ def strike(aim: Aim, process: Started, run: Path, rng: random.Random) -> bool:
     """
     before, count, seen = aim.marks(run, 0), rng.randint(1, aim.most), set[str]()
     pause = rng.uniform(0, aim.within)
-    deadline = time.monotonic() + _LIMIT
+    deadline = time.monotonic() + LIMIT
     while len(seen - before) < count:
         if process.poll() is not None:
             return False
