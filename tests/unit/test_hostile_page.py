@@ -27,10 +27,14 @@ def app() -> Iterator[Any]:
     from tzd.web.server import application
 
     loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)  # or the page's library would make one, and leave it open
+    asyncio.set_event_loop(loop)
     model = tzd.from_function(lambda tokens: np.zeros((*tokens.shape, 128), np.float32), vocab_size=128, seq_len=16)
     ascii_text = make_tokenizer(TokenizerSettings("ascii"), Corpus.from_text("a", "a" * 40, ""))
-    yield application(replace(model, tokenizer=ascii_text), NAME, Limits(), local=False)
+
+    async def built() -> Any:  # in a loop that runs, or the page's library would make others, and leave them open
+        return application(replace(model, tokenizer=ascii_text), NAME, Limits(), local=False)
+
+    yield loop.run_until_complete(built())
     asyncio.set_event_loop(None)
     loop.close()
 
