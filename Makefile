@@ -10,7 +10,7 @@ WORKERS ?= 2
 OPENBLAS := $(firstword $(wildcard /usr/lib/$(shell uname -m)-linux-gnu/libopenblas.so.0 /usr/lib64/libopenblas.so.0))
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-faults fuzz mutants load check bench audit installed release shakespeare
+.PHONY: help env demo test coverage messages test-faults fuzz mutants load check bench audit installed release shakespeare
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,16 @@ test: $(READY)  ## the tests (WORKERS=2 processes; ARGS="-k name" picks some)
 
 test-faults: $(READY)  ## runs killed 200 times on each engine and resumed (ARGS="--kills 20 --engine mlx --seed 3" picks)
 	LD_PRELOAD=$(OPENBLAS) PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m faults.kills $(ARGS)
+
+# What a process that is killed has run is not counted.
+coverage: $(READY)  ## the tests, and the share of lines that they run, 95% at least (ARGS as for test)
+	rm -rf .coverage && mkdir .coverage
+	LD_PRELOAD=$(OPENBLAS) OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+messages: $(READY)  ## what no test states of the messages that a user may get
+	$(BIN)/python tests/messages.py
 
 fuzz: $(READY)  ## hostile files, 100,000 of them (ARGS="--reader trace --seed 1" picks)
 	PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(ARGS)
