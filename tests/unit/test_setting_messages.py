@@ -175,6 +175,9 @@ MODELS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("tiny", {"n_layer": 0}, "model.n_layer must be at least 1, not 0"),
     ("tiny", {"mask_id": 99}, "model.mask_id must lie in 0..66, not 99"),
+    ("tiny", {"vocab_size": 10**30}, f"model.vocab_size={10**30} is larger than any model's"),
+    ("smdm", {"n_embd": 2**31}, "model.n_embd=2147483648 is larger than any model's"),
+    ("litgpt", {"n_layer": 2**31}, "model.n_layer=2147483648 is larger than any model's"),
     ("tiny", {"dropout": -0.5}, "model.dropout must lie in [0, 1), not -0.5"),
     (
         "tiny",

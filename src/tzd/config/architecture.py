@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+TOO_LARGE = 1 << 31  # for any setting that counts
+
 
 class Architecture(Protocol):
     """What every model type's settings say, whatever else they do. Each is a frozen dataclass that checks itself."""

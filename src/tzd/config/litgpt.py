@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tzd.config.architecture import TOO_LARGE
 from tzd.errors import nearest
 from tzd.mapping import require
 
@@ -12,7 +13,6 @@ NORMS = ("RMSNorm", "LayerNorm")
 QK_NORMS = ("default", "olmo2")
 MLPS = ("LLaMAMLP", "GptNeoxMLP", "GemmaMLP", "LLaMAMoE")
 GELUS = ("none", "tanh")
-_TOO_LARGE = 1 << 31  # for any setting that counts
 ROPE_ADJUSTMENTS = ({"factor"}, {"factor", "low_freq_factor", "high_freq_factor", "original_max_seq_len"})
 
 
@@ -118,7 +118,7 @@ class LitgptConfig:
         sizes = ("head_size", "n_query_groups", "intermediate_size", "moe_intermediate_size", "attention_scores_scalar")
         for name in (*counted, *(name for name in sizes if getattr(self, name) is not None)):
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1, not {getattr(self, name)}")
-            require(getattr(self, name) < _TOO_LARGE, f"model.{name}={getattr(self, name)} is larger than any model's")
+            require(getattr(self, name) < TOO_LARGE, f"model.{name}={getattr(self, name)} is larger than any model's")
         if self.mask_id == -1:
             object.__setattr__(self, "mask_id", self.padded_vocab_size)
         require(
@@ -219,4 +219,4 @@ class LitgptConfig:
 
 
 def _positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < _TOO_LARGE
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < TOO_LARGE

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tzd.config.architecture import TOO_LARGE
 from tzd.errors import nearest
 from tzd.mapping import require
 
@@ -68,6 +69,7 @@ class SmdmConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "n_layer", "n_head", "n_embd", "block_size", "padding_multiple"):
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1, not {getattr(self, name)}")
+            require(getattr(self, name) < TOO_LARGE, f"model.{name}={getattr(self, name)} is larger than any model's")
         if self.mask_id == -1:
             object.__setattr__(self, "mask_id", self.padded_vocab_size)
         require(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tzd.config.architecture import TOO_LARGE
 from tzd.mapping import require
 
 
@@ -51,6 +52,7 @@ class TinyConfig:
             object.__setattr__(self, "mask_id", self.vocab_size)
         for name in ("vocab_size", "n_layer", "n_head", "n_embd", "block_size"):
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1, not {getattr(self, name)}")
+            require(getattr(self, name) < TOO_LARGE, f"model.{name}={getattr(self, name)} is larger than any model's")
         require(
             0 <= self.mask_id <= self.vocab_size,
             f"model.mask_id must lie in 0..{self.vocab_size}, not {self.mask_id}",
