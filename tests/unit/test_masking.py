@@ -68,3 +68,10 @@ def test_the_smallest_are_those_that_a_stable_sort_puts_first(width: int, rows: 
     count = np.array([data.draw(st.integers(0, width)) for _ in range(rows)])
     ranks = values.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
     np.testing.assert_array_equal(smallest(values, count), ranks < count[:, None])
+
+
+def test_a_position_is_masked_where_its_number_is_below_the_probability_and_not_at_it() -> None:
+    maskable = np.array([[True, True, True, False]])
+    u = np.array([[0.25, 0.5, 0.75, 0.0]])
+    assert mask_by_probability(maskable, np.array([0.5]), u).tolist() == [[True, False, False, False]]
+    assert not mask_by_probability(maskable, np.array([0.0]), np.zeros((1, 4))).any()

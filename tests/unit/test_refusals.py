@@ -156,3 +156,7 @@ def test_a_pattern_may_name_conways_rule_as_others_do(rule):
 def test_a_pattern_may_be_as_large_as_a_board():
     assert read_cells("\n".join(["." * 255 + "O"] * 256), "a").sum() == 256
     assert read_rle("x = 256, y = 256\n255$256o!", "a")[255].all()
+
+
+def test_blanks_behind_a_line_of_cells_are_no_cells():
+    assert read_cells("!c\n.O \t\nO\r\n\n", "a").tolist() == [[False, True], [True, False]]

@@ -162,3 +162,8 @@ def test_a_seed_draws_the_counts_that_it_always_drew() -> None:
 
 def test_the_enumerated_bound_is_what_it_always_was() -> None:
     assert exact_nelbo(Reader(lambda x: x, 5, 8), GROUPS[0][0], batch_size=7) == pytest.approx(11.3798518693, rel=1e-9)
+
+
+def test_the_error_of_two_sequences_is_that_of_a_ratio() -> None:
+    bound = nelbo(Reader(lambda x: x, 5, 8), [GROUPS[0][:1], GROUPS[1][:1]], draws=2, seed=2)
+    assert (bound.nats_per_token, bound.stderr) == pytest.approx((1.37145235733, 0.0530629171759), rel=1e-9)

@@ -167,3 +167,16 @@ def test_a_token_keeps_the_probability_that_it_was_written_with(name, mean):
     assert last.confidence.shape == (1, T)
     assert last.confidence[0, :7].tolist() == [1.0] * 7
     assert last.confidence[0, 7:].mean() == pytest.approx(mean, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llada", "guided", "stride"])
+def test_what_lies_behind_a_row_is_never_read(name):
+    tokens, lengths = canvas()
+    texts = []
+    for padding in (MASK, 3):
+        tokens[2, 38:] = padding
+        denoiser = Conditional(logits, V, WINDOW)
+        last = list(stream(denoiser, tokens, lengths=lengths, sampler=SAMPLERS[name], seed=11))[-1]
+        assert (last.tokens[2, 38:] == padding).all()
+        texts.append(last.tokens[:, :38].tolist())
+    assert texts[0] == texts[1]

@@ -302,3 +302,14 @@ def test_p2_that_counts_written_tokens_for_nothing_takes_none_back_for_a_certain
     certain = replace(seen(binary(np.ones((1, 4))), np.ones((1, 4), bool), rules), asked=np.ones((1, 4), bool))
     at = moment(blank, blanks=4, index=1, steps=4)
     assert by_path(certain, at, rules).tolist() == [[True, False, False, True]]
+
+
+def test_surety_is_what_the_order_goes_by_or_else_the_largest_probability():
+    p, blank = np.array([[[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]]]), np.array([[True, True]])
+    candidates = Candidates(p[0], np.array([1, 2]), np.array([0.3, 0.5]))
+    said = Seen(NumpyArrays(), candidates, *np.nonzero(blank), np.array([[0.0, 1.0]]), blank)
+    largest, drawn = [0.6, 0.5], [0.3, 0.5]
+    expected = {"margin": [0.3, 0.2], "token-confidence": drawn, "token-log-confidence": drawn}
+    for order in ("random", "confidence", "log-confidence", "entropy", *expected):
+        assert said.surety(order)[0] == pytest.approx(expected.get(order, largest))
+    assert said.ranked(np.array([[7, 8]])).tolist() == [[8, 7]]
