@@ -2,7 +2,8 @@
 
 `make mutants` asks about every mutant; ARGS="--sample 200" about so many of each package, drawn by `--seed`;
 ARGS="tzd.sampling.keep*" about some by name. What was found is kept in `mutants/`, which git ignores: the survivors,
-with what was changed, in `mutants/survivors.txt`. Mutants of functions that have changed since are asked about again.
+with what was changed, in `mutants/survivors.txt`. Survivors, and mutants of functions that have changed since, are asked
+about again.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def main() -> None:
     results = found()
     names = chosen(list(results), args.patterns, args.sample, args.seed)
     if not args.report:
-        asked = [name for name in names if results[name][1] == "not checked"]
+        asked = [name for name in names if results[name][1] not in NOTICED]
         turn = {name: index for index, name in enumerate(asked)}
         mutmut.estimated_worst_case_time = turn.__getitem__  # it would ask about the quickest first
         if asked:
