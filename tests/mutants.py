@@ -2,8 +2,8 @@
 
 `make mutants` asks about every mutant; ARGS="--sample 200" about so many of each package, drawn by `--seed`;
 ARGS="tzd.sampling.keep*" about some by name. What was found is kept in `mutants/`, which git ignores: the survivors,
-with what was changed, in `mutants/survivors.txt`. Survivors, and mutants of functions that have changed since, are asked
-about again.
+with what was changed, in `mutants/survivors.txt`. Survivors, and mutants of functions that have changed since, are
+asked about again.
 """
 
 from __future__ import annotations
