@@ -195,3 +195,18 @@ def test_a_folder_with_traces_of_a_run_alone_is_as_good_as_an_empty_one():
         " (training.resume=true)"
     )
     assert (run.checkpoint_path(7), run.steps()) == (Path("run/step-00000007"), [7])
+
+
+def test_a_run_that_cannot_have_its_folder_is_refused_in_these_words():
+    Path("file").touch()
+    with pytest.raises(UserError) as error:
+        RunFolder.at("file/run")
+    assert str(error.value) == (
+        "training.run_folder=file/run cannot hold a run: Not a directory (file/run); choose a folder that you"
+        " may write to"
+    )
+    with pytest.raises(UserError) as error:
+        RunFolder.create("file", "run")
+    assert str(error.value) == (
+        "training.save_dir=file cannot hold a run: Not a directory (file/run); choose a folder that you may write to"
+    )

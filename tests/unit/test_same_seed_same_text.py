@@ -169,14 +169,16 @@ def test_a_token_keeps_the_probability_that_it_was_written_with(name, mean):
     assert last.confidence[0, 7:].mean() == pytest.approx(mean, abs=1e-4)
 
 
+@pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("name", ["llada", "guided", "stride"])
-def test_what_lies_behind_a_row_is_never_read(name):
+def test_what_lies_behind_a_row_is_never_read(name, timed):
     tokens, lengths = canvas()
+    lengths[2] = 9  # shorter than the window
     texts = []
     for padding in (MASK, 3):
-        tokens[2, 38:] = padding
-        denoiser = Conditional(logits, V, WINDOW)
+        tokens[2, 9:] = padding
+        denoiser = Conditional(logits, V, WINDOW, time_conditioned=timed, time_steps=9)
         last = list(stream(denoiser, tokens, lengths=lengths, sampler=SAMPLERS[name], seed=11))[-1]
-        assert (last.tokens[2, 38:] == padding).all()
-        texts.append(last.tokens[:, :38].tolist())
+        assert (last.tokens[2, 9:] == padding).all()
+        texts.append([row[:n].tolist() for row, n in zip(last.tokens, lengths, strict=True)])
     assert texts[0] == texts[1]

@@ -270,3 +270,9 @@ def changed(change):
     else:
         weights[name] = np.zeros([int(n) for n in what.split("x")], np.float32)
     return weights
+
+
+def test_a_file_that_is_none_is_refused_with_the_librarys_reason(file: Path):
+    file.write_bytes(b"x" * 100)
+    with pytest.raises(CheckpointError, match=r"^m\.safetensors cannot be read: .*[Hh]eader.*; get the file again$"):
+        smdm.read_smdm(file, {})
