@@ -220,6 +220,7 @@ async def sends_much(load: Load, draw: random.Random) -> None:
     head = request(JOIN).replace(b"GET", b"POST")[:-2] + b"content-length: %d\r\n\r\n" % HUGE
     async with load.connected(head) as (reader, writer):
         answer = asyncio.ensure_future(status_of(reader))
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # lost with the connection, or not
         while not answer.done():
             writer.write(b"[" * 2**18)
             await asyncio.wait([answer], timeout=0.01)
