@@ -96,7 +96,10 @@ def test_infill_changes_nothing_but_the_blanks(trained: Path, tzd: Run):
         (["convert", "CKPT", "taken"], "taken exists already: choose another name"),
         (["convert", "nowhere", "new"], "nowhere"),
         (["convert", "CKPT", "new.npz"], "cannot write new.npz: a 'char' tokenizer needs a file of its own"),
-        (["convert", "CKPT", "new", "--n-head", "2"], "is a tzd checkpoint and says everything itself"),
+        (
+            ["convert", "CKPT", "new", "--n-head", "2"],
+            ("is a tzd checkpoint and says everything itself: leave out n_head"),
+        ),
         (
             ["convert", "CKPT", "new.Safetensors"],
             (

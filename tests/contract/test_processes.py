@@ -256,7 +256,15 @@ def test_torchrun_starts_them_too(tmp_path: Path) -> None:
 
 def test_a_session_without_a_command_is_told_to_use_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # as a notebook has it, and `python -c`
-    with pytest.raises(ConfigError, match="takes 2 processes, which repeat the command that started this one, and a"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"training\.devices=2 takes 2 processes, which repeat the "
+            "command that started this one, and a notebook or an "
+            r"interactive session has none: train by a command \(tzd "
+            r"train \.\.\.\) or a script of your own"
+        ),
+    ):
         runs.train(tmp_path, BOTH)
     assert not (tmp_path / "run").exists()
 
@@ -269,6 +277,13 @@ def test_processes_of_torchrun_that_the_settings_do_not_count_are_told_so(
     names = {"TORCHELASTIC_RUN_ID": "x", "RANK": 1, "LOCAL_RANK": per_machine - 1, "WORLD_SIZE": 2}
     for name, value in {**names, "LOCAL_WORLD_SIZE": per_machine}.items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(ConfigError, match=r"^torchrun has started 2 processes, and training\.devices=1 on .*takes 1:"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"torchrun has started 2 processes, and training\.devices=1 "
+            r"on training\.num_nodes=1 takes 1: set them to what "
+            "torchrun was told"
+        ),
+    ):
         runs.train(tmp_path, changes)
     assert not (tmp_path / "run").exists()

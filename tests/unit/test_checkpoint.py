@@ -334,11 +334,13 @@ def test_a_checkpoint_is_replaced_whole(folder: Path) -> None:
 
 def test_what_is_no_checkpoint_of_ours_is_never_replaced(folder: Path, tmp_path: Path) -> None:
     (folder / "README.md").write_text("a model card")
-    with pytest.raises(UserError, match=r"holds README.md, which replacing it would delete"):
+    with pytest.raises(
+        UserError, match=(r"exists and holds README\.md, which replacing it would " "delete: choose another folder")
+    ):
         write(folder)
     assert (folder / "README.md").exists()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match="is a file; a checkpoint is a folder: choose another name"):
         write(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     assert read_all(write(tmp_path / "empty")).config["step"] == 7

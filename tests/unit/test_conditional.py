@@ -104,14 +104,17 @@ def test_a_bad_line_is_named_with_what_it_lacks(line: str, complaint: str, tmp_p
 
 
 def test_two_rows_are_too_few_for_three_splits_and_no_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="there are 2 rows; to train, validate and test takes at least 3"):
+    with pytest.raises(CorpusError, match=(": there are 2 rows; to train, validate and test takes at least 3")):
         read(write_rows(tmp_path / "few.jsonl", [{"prompt": "a", "answer": "b"}] * 2))
     with pytest.raises(
         CorpusError,
         match=(r"no such file or folder: nowhere\.jsonl .+; check the path, or set TZD_DATA_DIR"),
     ):
         read(Path("nowhere.jsonl"))
-    with pytest.raises(CorpusError, match="is a folder; pairs are read from one file"):
+    with pytest.raises(
+        CorpusError,
+        match=("is a folder; pairs are read from one file of JSON lines " r"\(data\.path\), or data\.dataset"),
+    ):
         read(tmp_path)
     with pytest.raises(
         CorpusError,
@@ -167,7 +170,9 @@ def test_an_end_is_added_where_a_tokenizer_has_none_and_a_checkpoint_holds_it(tm
     assert load_tokenizer(description, tmp_path) == tokenizer
     with pytest.raises(CheckpointError, match="those of another one"):
         load_tokenizer({**description, "eos_id": 3}, tmp_path)
-    with pytest.raises(CheckpointError, match="description of its tokenizer is damaged"):
+    with pytest.raises(
+        CheckpointError, match=(": the description of its tokenizer is damaged; get the checkpoint again")
+    ):
         load_tokenizer({**description, "base": description}, tmp_path)
 
 

@@ -161,7 +161,8 @@ def test_the_command_prints_a_table_and_writes_a_file_and_a_picture(
     (tmp_path / "file").touch()
     assert main([*again[:-2], "file"]) == 1
     told = capsys.readouterr()
-    assert told.out == "" and "cannot write file/points" in told.err  # before anything is measured
+    line = "cannot write file/points: Not a directory; choose a folder that is there and that you may write to"
+    assert (told.out, told.err) == ("", f"tzd: {line}\n")  # before anything is measured
     assert main([*given[:-1], "ancestrul"]) == 2
     assert "unknown sampler 'ancestrul' (did you mean 'ancestral'?)" in capsys.readouterr().err
     assert main(["bench", "samplers", str(model), "--judge", str(model)]) == 2

@@ -197,9 +197,15 @@ def test_a_special_token_that_the_tokenizer_has_not_is_none(tmp_path: Path) -> N
 def test_what_is_nowhere_is_one_line_and_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"there is no folder .*/missing; give one that exists"):
         repository(str(tmp_path / "missing"))
-    with pytest.raises(CorpusError, match="holds no tokenizer"):
+    with pytest.raises(
+        CorpusError,
+        match=(
+            r"holds no tokenizer: neither tokenizer\.json nor "
+            r"vocab\.json, merges\.txt, vocab\.txt, tokenizer\.model"
+        ),
+    ):
         tokenizer_of(tmp_path)
-    with pytest.raises(UserError, match="is a local folder, which has no revision 'v1'"):
+    with pytest.raises(UserError, match="is a local folder, which has no revision 'v1'; leave it out"):
         repository(str(tmp_path), revision="v1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

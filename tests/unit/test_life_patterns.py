@@ -242,5 +242,5 @@ def test_files_that_cannot_be_read_or_are_too_large_are_refused(tmp_path: Path):
         read_pattern(tmp_path / "raw.cells")
     with (tmp_path / "large.rle").open("wb") as file:
         file.truncate(2 << 20)
-    with pytest.raises(UserError, match="more than 1 MB"):
+    with pytest.raises(UserError, match="has more than 1 MB: this is no pattern for a board"):
         read_pattern(tmp_path / "large.rle")

@@ -183,7 +183,7 @@ def test_what_cannot_be_drawn_is_one_line_and_writes_nothing(run: Path, tmp_path
         plot_runs([run], tmp_path / "out.txt")
     with pytest.raises(UserError, match=r"cannot read .*metrics\.csv: No such file or directory; give a run folder"):
         plot_runs(find_runs(tmp_path / "none"), out)
-    with pytest.raises(UserError, match="has recorded nothing yet"):
+    with pytest.raises(UserError, match="has recorded nothing yet: wait for its first step"):
         plot_runs([record(tmp_path / "new", steps=[])], out)
     with pytest.raises(UserError, match=f"too many for one picture: name {MOST_RUNS} at most"):
         plot_runs([run] * (MOST_RUNS + 1), out)

@@ -261,8 +261,11 @@ def state() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: {"model": state(), "step": 3}, "no state dict of tensors: it holds model as OrderedDict"),
-        (lambda: [1, 2], "holds a list, not a state dict"),
+        (
+            lambda: {"model": state(), "step": 3},
+            ("is no state dict of tensors: it holds model as OrderedDict; save the model's own state_dict() alone"),
+        ),
+        (lambda: [1, 2], "holds a list, not a state dict of tensors"),
         (lambda: {}, "holds a dict, not a state dict"),
         (lambda: torch.zeros(3), "holds a Tensor, not a state dict"),
         (lambda: {3: torch.zeros(3)}, "it holds 3 as torch.float32"),
@@ -284,7 +287,9 @@ def test_a_pickle_of_something_else_is_refused_and_never_run(zipped: bool, tmp_p
     sprung = tmp_path / "sprung"
     torch.save({**state(), "x": Trap(sprung)}, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
     line = refusal(lambda: tzd.load(tmp_path / "model.pt"))
-    assert "holds something other than tensors" in line and "weights_only" not in line
+    assert (
+        "holds something other than tensors, which was not made: no state dict is in it that can be read"
+    ) in line and "weights_only" not in line
     assert not sprung.exists()
     with (tmp_path / "plain.pt").open("wb") as file:
         pickle.dump(Trap(sprung), file)
@@ -325,7 +330,7 @@ def test_a_folder_is_searched_for_the_one_file_that_it_holds(tmp_path: Path) -> 
     (tmp_path / "README.md").write_text("About it.")
     assert tzd.load(tmp_path, engine="torch").denoiser.context_len == 8
     (tmp_path / "other.pt").write_bytes(ORIGINAL.read_bytes())
-    assert "holds other.pt and weights.npz: give the one" in refusal(lambda: tzd.load(tmp_path))
+    assert "holds other.pt and weights.npz: give the one that you mean" in refusal(lambda: tzd.load(tmp_path))
     (tmp_path / "weights.npz").unlink()
     assert read_any(tmp_path).section("provenance")["source"] == "other.pt"
 
@@ -570,7 +575,9 @@ def test_a_tokenizer_of_another_size_than_the_head_is_refused(tmp_path: Path) ->
     described["tokenizer"] = {"kind": "byte", "vocab_size": 256}
     (tmp_path / "model.json").write_text(json.dumps(signed(described)))
     line = refusal(lambda: tzd.load(tmp_path / "model.npz"))
-    assert "has 128 tokens, but the tokenizer that is described beside it has 256" in line
+    assert (
+        "has 128 tokens, but the tokenizer that is described beside it has 256: one of them is another model's"
+    ) in line
 
 
 def test_an_export_clears_what_a_killed_one_left(tmp_path: Path) -> None:

@@ -325,14 +325,18 @@ def test_other_bad_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pq.write_table(pa.table({"text": ["a", None], "n": [1, 2]}), tmp_path / "a.parquet")
     table = str(tmp_path / "a.parquet")
     assert ", row 2 has no text under 'text'; remove the row" in message_of(CorpusError, [table], out, byte)
-    assert "no column of text 'n' (it has: text, n)" in message_of(CorpusError, [table], out, byte, column="n")
+    assert "has no column of text 'n' (it has: text, n); name it by --column" in message_of(
+        CorpusError, [table], out, byte, column="n"
+    )
     assert "no column of text 'x'" in message_of(CorpusError, [table], out, byte, column="x")
     said = message_of(CorpusError, [source], out, TokenizerSettings("ascii"), workers=1)
     assert "a.jsonl, line 1: character 'ï' (U+00EF) at offset 14" in said
     assert "no such file or folder" in message_of(CorpusError, [str(tmp_path / "none")], out, byte)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        assert "is no file but a pipe" in message_of(CorpusError, [str(tmp_path / "pipe")], out, byte)
+        assert "is no file but a pipe or a device, and it is read more than once; give a file" in message_of(
+            CorpusError, [str(tmp_path / "pipe")], out, byte
+        )
     assert "cannot hold \\r" in message_of(ConfigError, [source], out, byte, separator="\r\n")
     assert "must be positive" in message_of(ConfigError, [source], out, byte, validation=0.0)
     assert "below 1 together" in message_of(ConfigError, [source], out, byte, validation=0.5, test=0.5)
@@ -390,7 +394,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     tokens.write_bytes(content)
     named = corpus.folder / "tokenizer.json"
     named.write_text(named.read_text().replace("D", "Q"))
-    with pytest.raises(CorpusError, match="is not the tokenizer that these shards were made with"):
+    with pytest.raises(CorpusError, match=("is not the tokenizer that these shards were made with; copy it again")):
         open_shards(corpus.folder)
 
 
@@ -400,7 +404,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
         ({"format": 2}, "another version of tzd"),
         ({"dtype": "|O"}, "unknown type"),
         ({"shards": []}, "do not hold as many tokens"),
-        ({"sha256": "0"}, "is damaged"),
+        ({"sha256": "0"}, "is damaged: its sha256 is not that of what it says; copy the folder again"),
         ({"documents_sha256": "0"}, "is damaged"),
         ({"more": 1}, "unknown setting 'more'"),
         ({"dtype": 3}, "dtype cannot be 3"),
@@ -420,7 +424,13 @@ def test_an_index_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
     index = json.loads(path.read_text())
     index["shards"][0]["file"] = "../../etc/passwd"
     path.write_text(json.dumps(index))
-    with pytest.raises(CorpusError, match="not named and filled as they should be"):
+    with pytest.raises(
+        CorpusError,
+        match=(
+            "cannot be used: its shards are not named and filled as "
+            "they should be; copy the folder again, or build it again"
+        ),
+    ):
         open_shards(path.parent)
 
 

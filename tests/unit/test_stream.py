@@ -175,7 +175,9 @@ def test_what_cannot_be_streamed_is_one_line(
 def test_a_stream_that_ends_at_once_is_an_error(tmp_path: Path) -> None:
     settings = DataSettings(dataset=lines(tmp_path / "a.jsonl"), held_out_documents=45)
     windows = StreamedWindows(open_stream(settings, 0), Packer(KIND.make(None, None)), L, 1)  # type: ignore[arg-type]
-    with pytest.raises(CorpusError, match="no document left to train on"):
+    with pytest.raises(
+        CorpusError, match=("has no document left to train on; hold out fewer " r"\(data\.held_out_documents\)")
+    ):
         windows.batch(0, 1)
 
 

@@ -187,7 +187,7 @@ def test_weights_and_other_files_are_no_traces(good: bytes, tmp_path: Path) -> N
     [
         ({"cell": None}, ("lacks cell: it is damaged, or of a newer format; get it again, or update tzd")),
         ({"more": np.zeros(3)}, "holds more"),
-        ({"tzd_trace": np.int64(2)}, "has format 2"),
+        ({"tzd_trace": np.int64(2)}, "has format 2, this version of tzd reads 1: update tzd"),
         ({"tzd_trace": np.float64(1)}, "tzd_trace is float64"),
         ({"step": np.array([{}] * 8)}, "Python objects"),
         ({"step": np.arange(7)}, "step and changes differ in length"),
@@ -296,7 +296,9 @@ def test_a_packing_that_is_unpacked_without_a_limit_is_refused(compression: int,
 
 def test_a_description_of_megabytes_is_refused_unread(good: bytes, tmp_path: Path) -> None:
     path = packed(tmp_path / "x.npz", good, json=np.full(2**24 + 1, ord(" "), np.uint8))
-    assert "16777217 bytes of json" in refusal(path)
+    assert (
+        "is a damaged trace: 16777217 bytes of json, where a trace has 16777216 at most; get the file again"
+    ) in refusal(path)
 
 
 def test_a_run_that_could_not_be_read_again_is_not_written(
