@@ -84,6 +84,10 @@ SETTINGS = [  # ConfigError
         "remask=remdm-loop needs 0 <= t_off <= t_on <= 1 and alpha_on between 0 and 1, not 0.2, 0.1 and 0.9",
     ),
     (
+        lambda: Sampler(remask="remdm-loop", t_on=1.5),
+        "remask=remdm-loop needs 0 <= t_off <= t_on <= 1 and alpha_on between 0 and 1, not 0.05, 1.5 and 0.9",
+    ),
+    (
         lambda: Sampler(remask="remdm-loop", alpha_on=0.0),
         "remask=remdm-loop needs 0 <= t_off <= t_on <= 1 and alpha_on between 0 and 1, not 0.05, 0.55 and 0.0",
     ),
