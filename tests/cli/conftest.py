@@ -3,8 +3,16 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from running import TEXT, Run, run_tzd
+
+import tzd as package
+from tzd import Model
+from tzd.config import TokenizerSettings
+from tzd.corpus import Corpus
+from tzd.corpus.tokenizer import make_tokenizer
+from tzd.diffusion.denoiser import FunctionDenoiser
 
 
 @pytest.fixture
@@ -33,3 +41,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode == 0, result.stderr
     assert f"best checkpoint: {Path('runs', 'fox', 'step-00000002')}" in result.stdout
     return folder / "runs" / "fox"
+
+
+def _model(*_: object, **__: object) -> Model:
+    """A model that is no work."""
+    tokenizer = make_tokenizer(TokenizerSettings("ascii"), Corpus.from_text("text", TEXT))
+    size = tokenizer.vocab_size
+    denoiser = FunctionDenoiser(lambda tokens: np.zeros((*tokens.shape, size)), size, 16)
+    return Model(denoiser, tokenizer)
+
+
+@pytest.fixture
+def idle(tzd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command, which loads nothing large, serves nobody, trains nothing and measures no machine."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    monkeypatch.setattr(package, "load", _model, raising=False)
+    monkeypatch.setattr(package, "train", lambda config: None, raising=False)
+    monkeypatch.setattr("tzd.cli.bench_speed._measure", lambda args: None)
+    monkeypatch.setattr("tzd.cli.demo._show_shipped", lambda engine, args: [""])
+    monkeypatch.setattr("tzd.web.server.serve", lambda app, taken: None)
+    monkeypatch.setattr("tzd.web.server.application", lambda *args, **kwargs: None)
+    monkeypatch.setattr("tzd.cli.plan.measured_rate", lambda *args: 1.0)
+    return tzd
