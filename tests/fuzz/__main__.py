@@ -63,7 +63,8 @@ def _fuzz(reader: Reader, guard: Guard, seed: int, numbers: range | list[int]) -
         rng = random.Random(f"{seed} {reader.name} {number}")
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            write(guard.case, reader.hostile(rng, guard.outside))
+            with guard.limits():  # what is put together may be too large to be written
+                write(guard.case, reader.hostile(rng, guard.outside))
             problem = guard.watch(lambda: reader.read(guard.case), names=reader.names)
         if problem:
             guard.escaped[-1] = f"{number}: {problem}"
@@ -89,7 +90,8 @@ def _warm_up(reader: Reader, guard: Guard) -> None:
         shutil.rmtree(guard.case)
     rng = random.Random(0)
     for _ in range(10):  # the ways of refusing, too
-        write(guard.case, reader.hostile(rng, guard.outside))
+        with guard.limits():
+            write(guard.case, reader.hostile(rng, guard.outside))
         with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             guard.watch(lambda: reader.read(guard.case), names=False)

@@ -86,7 +86,7 @@ class Guard:
         signal.signal(signal.SIGALRM, self._waited)
 
     @contextmanager
-    def _limits(self) -> Iterator[None]:
+    def limits(self) -> Iterator[None]:
         """Time; and `MOST_MEMORY` twice beyond what this process has, so that a reader cannot take the machine's."""
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -143,7 +143,7 @@ class Guard:
         peak = _peak()
         self._armed, problem = True, None
         try:
-            with self._limits():
+            with self.limits():
                 read()
             self.accepted += 1
         except TzdError as error:
