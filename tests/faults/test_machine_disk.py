@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -281,7 +282,10 @@ def test_what_is_saved_where_nothing_can_be_written_is_one_line(
     built = ("corpus", "build", str(tmp_path / "text.txt"), "--tokenizer", "byte", "--workers", "0")
     commands = {
         ("convert", str(last), str(disk / "a.npz")): f"cannot write {disk / 'a.npz'}: {stranger}",
-        ("convert", str(last), str(disk / "a")): f"cannot write {disk / 'a'}: {stranger}",
+        ("convert", str(last), str(disk / "a")): (
+            f"cannot write {disk / 'a'}: Read-only file system ({disk / f'.a.{os.getpid()}.tmp'}); choose a folder that is"
+            " there and that you may write to"
+        ),
         ("watch", str(last), "--save", str(disk / "a.gif")): f"cannot write {disk / 'a.gif'}: {locked}",
         ("sample", str(last), "--save-trace", str(disk / "t.npz")): f"cannot write {disk / 't.npz'}: {locked}",
         (*built, "--out", str(disk / "b")): (
