@@ -164,10 +164,12 @@ def test_a_canvas_that_cannot_be_filled_is_refused_in_these_words(attempt, messa
     assert str(error.value) == message
 
 
-def test_logits_that_are_no_numbers_end_in_these_words():
+@pytest.mark.parametrize("prior", [0.0, 0.5])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_end_in_these_words(value, prior):
     message = "the denoiser's logits are not finite: its weights are damaged, or its precision too low"
     with pytest.raises(TzdError) as error:
-        write(BLANK, function=lambda x: np.full((*x.shape, V), np.nan))
+        write(BLANK, Sampler(prior=prior), function=lambda x: np.full((*x.shape, V), value))
     assert str(error.value) == message
 
 

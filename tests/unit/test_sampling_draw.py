@@ -148,3 +148,11 @@ def test_logits_that_are_not_finite_are_reported(bad):
     logits[1, 2] = bad
     with pytest.raises(TzdError, match="not finite"):
         propose(XP, logits, np.zeros(2))
+
+
+def test_logits_far_apart_are_drawn_from_at_the_lowest_temperature_without_a_warning():
+    logits = np.array([[0.0, -3e38, -1e-6]], np.float32)
+    for u, token in ((0.0, 0), (0.7, 0), (0.75, 2)):  # softmax of 0 and -1: 0.731
+        assert propose(XP, logits, np.array([u]), temperature=1e-6).tokens.tolist() == [token]
+    for prior in (np.log([0.5, 0.25, 0.25]), None):
+        assert propose(XP, logits, np.array([0.2]), temperature=np.array([1e-6]), prior=prior).tokens.tolist() != [1]
