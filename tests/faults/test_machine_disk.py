@@ -283,8 +283,8 @@ def test_what_is_saved_where_nothing_can_be_written_is_one_line(
     commands = {
         ("convert", str(last), str(disk / "a.npz")): f"cannot write {disk / 'a.npz'}: {stranger}",
         ("convert", str(last), str(disk / "a")): (
-            f"cannot write {disk / 'a'}: Read-only file system ({disk / f'.a.{os.getpid()}.tmp'}); choose a folder that is"
-            " there and that you may write to"
+            f"cannot write {disk / 'a'}: Read-only file system ({disk / f'.a.{os.getpid()}.tmp'}); choose a folder"
+            " that is there and that you may write to"
         ),
         ("watch", str(last), "--save", str(disk / "a.gif")): f"cannot write {disk / 'a.gif'}: {locked}",
         ("sample", str(last), "--save-trace", str(disk / "t.npz")): f"cannot write {disk / 't.npz'}: {locked}",
