@@ -18,6 +18,10 @@ import pytest
 
 from tzd.training.task import Task
 
+# On both engines, the one that takes longer to begin beside the everyday suite: what is tested is the same in both.
+EACH_IN_ITS_TIME = pytest.mark.parametrize(
+    "engine", ["mlx", pytest.param("torch", marks=pytest.mark.slow)], indirect=True
+)
 PAGE = 4096  # bytes that a file on a tmpfs takes at least
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from faults.machine import let_the_clock_jump
+from faults.machine import EACH_IN_ITS_TIME, let_the_clock_jump
 from runs import assert_same_weights, rows, spoil_from, train
 from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.cli import main
@@ -74,15 +75,16 @@ def repeated(data: bytes) -> bytes:  # as two processes would write that took tu
     return b"".join([*lines, *lines[3:]])
 
 
+@EACH_IN_ITS_TIME
 @pytest.mark.parametrize("damage", [torn, zeros, zeros_within, doubled, repeated])
 def test_damaged_ends_of_metrics_are_read_and_mended_on_resuming(
     damage: Callable[[bytes], bytes],
     engine: str,
-    spoilt: dict[str, tuple[RunFolder, RunFolder]],
+    spoilt: Stopped,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    straight, stopped = spoilt[engine]
+    straight, stopped = spoilt(engine)
     shutil.copytree(stopped.path, tmp_path / "run")
     shutil.copy(stopped.path.parent / "text.txt", tmp_path)
     run = RunFolder(tmp_path / "run")
@@ -101,17 +103,22 @@ def test_damaged_ends_of_metrics_are_read_and_mended_on_resuming(
     assert (straight.path / "samples.txt").read_bytes() == samples.read_bytes()
 
 
+Stopped = Callable[[str], tuple[RunFolder, RunFolder]]
+
+
 @pytest.fixture(scope="module")
-def spoilt(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[RunFolder, RunFolder]]:
-    """By engine: a run that never stopped, and one that stopped at step 8, after its checkpoint of step 6."""
-    made = {}
-    for engine in ("torch", "mlx"):
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    """For an engine: a run that never stopped, and one that stopped at step 8, after its checkpoint of step 6."""
+
+    @cache
+    def made(engine: str) -> tuple[RunFolder, RunFolder]:
         folder = tmp_path_factory.mktemp(engine)
         straight = train(folder / "straight", CHANGES, engine=engine)
         with pytest.MonkeyPatch.context() as patch, pytest.raises(TzdError):
             spoil_from(patch, 7)
             train(folder / "stopped", CHANGES, engine=engine)
-        made[engine] = straight, RunFolder(folder / "stopped" / "run")
+        return straight, RunFolder(folder / "stopped" / "run")
+
     return made
 
 

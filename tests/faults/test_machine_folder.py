@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.machine import at_step, files
+from faults.machine import EACH_IN_ITS_TIME, at_step, files
 from runs import assert_same_weights, config_in, rows, train, weights
 from tzd.checkpoint import RunFolder
 from tzd.cli import main
@@ -187,6 +187,7 @@ train(Path(sys.argv[1]), engine=sys.argv[2])
 """
 
 
+@EACH_IN_ITS_TIME
 def test_a_second_run_in_a_folder_is_told_which_process_has_it_until_that_is_killed(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from faults.machine import EACH_IN_ITS_TIME
 from runs import rows, train, weights
 from tzd.checkpoint import RunFolder
 from tzd.cli import main
@@ -42,6 +43,7 @@ def fits(patch: pytest.MonkeyPatch, rows: int, engine: str, step: int = 0) -> li
     return tried
 
 
+@EACH_IN_ITS_TIME
 @pytest.mark.parametrize(("fitting", "named"), [(23, 12), (7, 6)])
 def test_a_batch_that_does_not_fit_is_named_one_that_does(
     fitting: int,
