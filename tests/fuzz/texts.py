@@ -105,13 +105,17 @@ def _read_text(folder: Path) -> None:
     file = folder / "text.txt"
     content = file.read_bytes()[:5000] if file.is_file() else b""
     text = content.decode("utf-8", "surrogateescape" if len(content) % 2 else "replace")
+    refused: list[tzd.errors.CorpusError] = []
     for tokenizer in _every_tokenizer():
-        with contextlib.suppress(tzd.errors.CorpusError):
-            tokens = (
-                tokenizer.prompt(user_says(text)) if isinstance(tokenizer, PairTokenizer) else tokenizer.encode(text)
-            )
+        try:
+            pairs = isinstance(tokenizer, PairTokenizer)
+            tokens = tokenizer.prompt(user_says(text)) if pairs else tokenizer.encode(text)
             tokenizer.decode(tokens)
             tokenizer.pieces(tokens)
+        except tzd.errors.CorpusError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
 
 
 def _corpora() -> Mapping[str, Files]:
