@@ -10,7 +10,7 @@ from typing import Any
 from tzd.web.queue import Session
 
 PULSE = 15.0  # seconds after which silence is broken, so that nobody in between takes a connection for dead
-LINGER = 10.0  # seconds that a browser has for hanging up
+LINGER = 30.0  # seconds that a browser has for hanging up
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
