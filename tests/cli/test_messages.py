@@ -171,7 +171,7 @@ SAID = [
         "corpus build text.txt --tokenizer byte --workers 1 --out a --shard-tokens 0",
         "a shard takes at least 1 token, not 0 (--shard-tokens)",
     ),
-    ("corpus build text.txt --tokenizer byte --workers -1 --out a", "there cannot be -1 workers (--workers)"),
+    ("corpus build text.txt --tokenizer byte --workers -1 --out a", "--workers must lie in 0..4096, not -1"),
     (
         "corpus build text.txt --tokenizer byte --workers 1 --out a --separator=",
         "an empty separator separates nothing; without --separator a file is a document",

@@ -21,6 +21,7 @@ from tzd.corpus.tokens import token_dtype
 from tzd.errors import CorpusError, TzdError
 from tzd.mapping import require, to_mapping
 
+_MOST_WORKERS = 4096
 SHARD_TOKENS = 1 << 27
 
 
@@ -67,7 +68,7 @@ def build_shards(
         f"--validation {validation} and --test {test}: the shares held out must be positive, and below 1 together",
     )
     require(shard_tokens >= 1, f"a shard takes at least 1 token, not {shard_tokens} (--shard-tokens)")
-    require(workers >= 0, f"there cannot be {workers} workers (--workers)")
+    require(0 <= workers <= _MOST_WORKERS, f"--workers must lie in 0..{_MOST_WORKERS}, not {workers}")
     require(separator != "", "an empty separator separates nothing; without --separator a file is a document")
     require(
         "\r" not in (separator or ""), "every line of a text is read with \\n at its end: --separator cannot hold \\r"
