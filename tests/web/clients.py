@@ -63,8 +63,9 @@ class Load:
         if status not in allowed:
             self.wrong.append(f"{kind}: {status}")
 
-    async def connect(self, buffer: int = 0) -> Stream:
-        """A connection, whose reader takes in no more than `buffer` bytes ahead, if told."""
+    @contextlib.asynccontextmanager
+    async def connected(self, head: bytes, buffer: int = 0) -> AsyncIterator[Stream]:
+        """A connection on which something has been sent, and `buffer` bytes are read ahead; it ends as by a kill."""
         host, port = self.server.url.removeprefix("http://").split(":")
         end = socket.socket()
         if buffer:
@@ -72,15 +73,10 @@ class Load:
         end.setblocking(False)
         try:
             await asyncio.get_running_loop().sock_connect(end, (host, int(port)))
-            return await asyncio.open_connection(sock=end, limit=buffer or 2**20)
         except BaseException:
             end.close()
             raise
-
-    @contextlib.asynccontextmanager
-    async def connected(self, head: bytes, buffer: int = 0) -> AsyncIterator[Stream]:
-        """A connection on which something has been sent; it ends as a process does that is killed."""
-        reader, writer = await self.connect(buffer)
+        reader, writer = await asyncio.open_connection(sock=end, limit=buffer or 2**20)
         try:
             writer.write(head)  # what is refused early may not be read to its end: nothing waits for that
             yield reader, writer
@@ -130,7 +126,6 @@ async def status_of(reader: asyncio.StreamReader) -> int:
 
 
 def session_of(draw: random.Random) -> str:
-    """A name that a browser would take."""
     return f"s{draw.getrandbits(48):x}"
 
 
@@ -147,7 +142,7 @@ async def _write(load: Load, draw: random.Random) -> str:
 
 
 async def reads(load: Load, draw: random.Random) -> None:
-    """What a browser does: the page, its parts, a text."""
+    """As a browser does."""
     for path in ("/", "/theme.css", "/config"):
         load.count("page", (await load.ask(path))[0])
     await _write(load, draw)
@@ -263,8 +258,9 @@ async def sends_headers(load: Load, draw: random.Random) -> None:
 
 async def looks_around(load: Load, draw: random.Random) -> None:
     """Sessions, runs and places that there are not."""
-    for path in (DATA + session_of(draw), DATA, "/gradio_api/info", "/run/x/.gif", "/assets/%2e%2e/x", "/x" * 3000):
+    for path in (DATA + session_of(draw), DATA, "/gradio_api/info", "/assets/%2e%2e/x", "/x" * 3000):
         load.count("unknown", (await load.ask(path))[0], (404,))
+    load.count("unknown file", (await load.ask("/run/x/.gif"))[0], (404, 503))
     for body, status in (({"event_id": "x", "session_hash": "y"}, 200), ({"event_id": 3}, 400), ([], 400)):
         load.count("unknown cancel", (await load.ask(CANCEL, body))[0], (status,))
 
@@ -274,9 +270,17 @@ async def repeats(load: Load, draw: random.Random) -> None:
     session = session_of(draw)
     begun = [await load.join([*WRITTEN, 0], session) for _ in range(3)]
     if any(status == 200 for status, _ in begun):
-        listening = [load.ask(DATA + session), load.ask(DATA + session)]
-        statuses = [status for status, _ in await asyncio.gather(*listening)]
+        statuses = await asyncio.gather(_heard(load, session), _heard(load, session))
         load.count("repeated", 200 if sorted(statuses)[0] == 200 else 0)
+
+
+async def _heard(load: Load, session: str) -> int:
+    """Listens to the end; the status."""
+    async with load.connected(request(DATA + session)) as (reader, _):
+        status = await status_of(reader)
+        while status == 200 and (line := await reader.readline()) and b"close_stream" not in line:
+            pass
+        return status
 
 
 Kind = Callable[[Load, random.Random], Awaitable[None]]

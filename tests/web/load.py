@@ -31,7 +31,7 @@ class Sample:
     """What a process has, at a time."""
 
     time: float
-    resident: int  # bytes
+    own: int  # bytes of memory
     threads: int
     files: int
     requests: int
@@ -41,8 +41,9 @@ def sample(process: int, requests: int = 0) -> Sample:
     """Looks at a process, where the system shows its processes as files."""
     folder = Path(f"/proc/{process}")
     said = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-    resident, threads = int(said["VmRSS"].split()[0]) * 1024, int(said["Threads"])
-    return Sample(time.monotonic(), resident, threads, len(list((folder / "fd").iterdir())), requests)
+    # Its own memory: of the libraries' files, the system keeps as much as it likes.
+    own, threads = int(said["RssAnon"].split()[0]) * 1024, int(said["Threads"])
+    return Sample(time.monotonic(), own, threads, len(list((folder / "fd").iterdir())), requests)
 
 
 async def watched(load: Load, seconds: float, clients: int, every: float) -> list[Sample]:
@@ -66,7 +67,7 @@ def growth(samples: list[Sample]) -> tuple[int, int]:
     """Bytes by which the last third is above the middle one, and how many requests lie between the two."""
     began, ended = samples[0].time, samples[-1].time
     thirds = [[s for s in samples if int(min(2.999, 3 * (s.time - began) / (ended - began))) == i] for i in range(3)]
-    middle, last = (statistics.median(s.resident for s in third) for third in thirds[1:])
+    middle, last = (statistics.median(s.own for s in third) for third in thirds[1:])
     asked = [statistics.median(s.requests for s in third) for third in thirds[1:]]
     return int(last - middle), int(asked[1] - asked[0])
 
@@ -135,7 +136,7 @@ def _well(load: Load, seconds: float, clients: int) -> bool:
     for kind, count in sorted(load.answers.items()):
         print(f"{kind:24}{count:8}")
     print(f"{load.requests} answers in {seconds:g} s to {clients} clients at once, {len(load.wrong)} wrong")
-    print(f"resident: {' '.join(f'{s.resident / 2**20:.0f}' for s in samples[:: max(1, len(samples) // 20)])} MiB")
+    print(f"memory: {' '.join(f'{s.own / 2**20:.0f}' for s in samples[:: max(1, len(samples) // 20)])} MiB")
     print(f"the last third is {grown / 1024:.0f} kB above the middle one, {requests} requests later", flush=True)
     after = settled(load.server, before)
     for what in ("threads", "files"):

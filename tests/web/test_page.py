@@ -22,14 +22,6 @@ pytestmark = [
     pytest.mark.xdist_group("page"),  # one process, one server, one browser
 ]
 STAGE = ".tzd-stage [dir=ltr]:visible"
-GATE = """const fetched = window.fetch;
-window.gate = Promise.resolve();
-window.fetch = async (what, how) => {
-  const answer = await fetched(what, how);
-  if (!String(what.url ?? what).includes("/queue/data")) return answer;
-  const gated = new TransformStream({ async transform(part, rest) { await window.gate; rest.enqueue(part); } });
-  return new Response(answer.body.pipeThrough(gated), answer);
-};"""
 PATIENCE = 60_000  # milliseconds; machines that test are busy
 
 
@@ -152,27 +144,6 @@ def test_stop_ends_a_run_and_the_next_one_begins_at_once(page: playwright.Page) 
     press(page, "Write")
     over(page)
     assert len(result(page)) == 11
-
-
-def test_a_run_that_begins_while_the_end_of_the_last_one_is_on_its_way_is_shown(
-    context: playwright.BrowserContext, server: Server
-) -> None:
-    page = context.new_page()
-    page.add_init_script(GATE)
-    page.goto(server.url)
-    press_for_long(page)
-    page.evaluate("window.gate = new Promise(open => { window.open_gate = open; })")  # what is told is under way
-    press(page, "Stop")
-    page.get_by_label("Sampler").first.click()
-    page.get_by_role("option", name="ancestral", exact=True).click()
-    fill(page, "apple ", Length=5, Steps=3)
-    with page.expect_request(lambda request: "/queue/join" in request.url):
-        press(page, "Write")
-    page.wait_for_timeout(1000)
-    page.evaluate("window.open_gate()")
-    over(page)
-    assert len(result(page)) == 11
-    page.close()
 
 
 def test_two_samplers_write_side_by_side(page: playwright.Page) -> None:
