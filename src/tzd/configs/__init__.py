@@ -197,6 +197,8 @@ def _check_references(folder: Path) -> None:
     for file in folder.rglob("*.yaml"):
         try:
             read_yaml_text(file)
+        except UnicodeDecodeError:
+            continue  # it is told where it is chosen; the others are well
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
