@@ -85,7 +85,16 @@ def test_a_preset_changes_nothing_but_what_it_names():
             values = to_mapping(getattr(preset(group, name), group))
             changed[group] |= {key for key, value in values.items() if value != defaults[group][key]}
     assert changed == {
-        "model": {"name", "model_type", "n_layer", "n_head", "n_embd", "intermediate_size", "rope_base", "value_residual"},
+        "model": {
+            "name",
+            "model_type",
+            "n_layer",
+            "n_head",
+            "n_embd",
+            "intermediate_size",
+            "rope_base",
+            "value_residual",
+        },
         "data": {"name"},
         "tokenizer": {"name", "vocab_size", "pretrained_model_name_or_path"},
         "objective": {"name"},
