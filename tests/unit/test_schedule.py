@@ -85,3 +85,12 @@ def test_a_polynomial_of_power_one_is_linear() -> None:
 
 def test_every_schedule_is_listed() -> None:
     assert set(SCHEDULES) == {"linear", "cosine", "sine", "poly"}
+
+
+def test_a_schedule_knows_its_name_and_its_power_if_it_is_one() -> None:
+    made = {name: make(2.0) for name, make in SCHEDULES.items()}
+    assert [curve.name for curve in made.values()] == list(SCHEDULES)
+    assert {name: curve.power for name, curve in made.items()} == {
+        **{"linear": 1.0, "cosine": None, "sine": None},
+        "poly": 2.0,
+    }
