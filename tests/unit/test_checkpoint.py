@@ -390,7 +390,8 @@ def test_the_reason_of_a_failure_inside_safetensors_is_passed_on(folder: Path, m
 
     save = safetensors.numpy.save_file
     monkeypatch.setattr(safetensors.numpy, "save_file", lambda arrays, path: save(arrays, path / "none"))
-    with pytest.raises(TzdError, match=r"cannot write .*checkpoint: (Not a|No such file or) directory; choose a folder"):
+    below = r"cannot write .*checkpoint: (Not a|No such file or) directory; choose a folder"
+    with pytest.raises(TzdError, match=below):
         write(folder, step=8)
     assert read_all(folder).config["step"] == 7
     assert names(folder.parent) == ["checkpoint"]
