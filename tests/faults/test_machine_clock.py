@@ -21,6 +21,7 @@ from tzd.training.records import read_metrics, read_rows
 CHANGES = {"training.max_steps": 9, "training.val_generation_freq": 1, "training.ema_decay": 0.9}
 
 
+@EACH_IN_ITS_TIME
 def test_a_clock_that_jumps_changes_nothing_of_a_run(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     return made
 
 
+@EACH_IN_ITS_TIME
 def test_what_was_logged_is_on_the_disk_before_a_checkpoint_is_named(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

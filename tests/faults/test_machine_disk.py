@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faults.machine import PAGE, at_step, files, fill, free, read_only, small_disk
+from faults.machine import EACH_IN_ITS_TIME, PAGE, at_step, files, fill, free, read_only, small_disk
 from runs import assert_same_weights, rows, train
 from tzd.checkpoint import RunFolder, read_checkpoint, write_checkpoint
 from tzd.checkpoint.durable import replace_file
@@ -124,6 +124,7 @@ def test_a_disk_that_fills_within_a_row_takes_the_row_back(place: str, disk: Pat
         assert said[path] == f"cannot write {path}: {reason}; {mend}"
 
 
+@EACH_IN_ITS_TIME
 def test_a_disk_that_fills_in_the_middle_of_a_run_costs_it_nothing(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +233,7 @@ def test_an_answer_that_finds_no_room_ends_in_one_line(capfd: pytest.CaptureFixt
 # --- a disk that may not be written to ---------------------------------------------------------------------------
 
 
+@EACH_IN_ITS_TIME
 def test_nothing_is_trained_where_nothing_can_be_written(engine: str, disk: Path, tmp_path: Path) -> None:
     run = train(disk, engine=engine)
     before = files(disk)
@@ -252,6 +254,7 @@ def test_nothing_is_trained_where_nothing_can_be_written(engine: str, disk: Path
     assert files(disk) == before
 
 
+@EACH_IN_ITS_TIME
 def test_a_disk_that_turns_read_only_ends_a_run_that_can_go_on(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def train_on_each_engine(engine: str) -> Train:
 
 
 @pytest.mark.parametrize("log_every", [1, 100])
+@EACH_IN_ITS_TIME
 def test_a_run_whose_folder_is_removed_ends_and_makes_no_new_one(
     log_every: int, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_run_whose_folder_is_removed_ends_and_makes_no_new_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text.txt"]
 
 
+@EACH_IN_ITS_TIME
 def test_a_run_whose_folder_is_renamed_goes_on_under_the_new_name(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +66,7 @@ def test_a_run_whose_folder_is_renamed_goes_on_under_the_new_name(
     assert rows(straight) == rows(moved)
 
 
+@EACH_IN_ITS_TIME
 def test_a_run_whose_folder_another_run_has_by_now_writes_nothing_into_it(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +84,7 @@ def test_a_run_whose_folder_another_run_has_by_now_writes_nothing_into_it(
     assert [path.name for path in run.iterdir()] == ["lock"] and (run / "lock").read_text() == f"{other}\n"
 
 
+@EACH_IN_ITS_TIME
 def test_a_run_goes_on_where_its_last_and_its_best_checkpoint_are_removed(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +117,7 @@ def test_a_run_whose_last_checkpoint_is_gone_is_not_resumed_in_silence(tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["text", "shards"])
+@EACH_IN_ITS_TIME
 def test_a_corpus_that_vanishes_once_it_is_open_is_not_missed(
     kind: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +137,7 @@ def test_a_corpus_that_vanishes_once_it_is_open_is_not_missed(
     assert (straight.path / "samples.txt").read_bytes() == (run.path / "samples.txt").read_bytes()
 
 
+@EACH_IN_ITS_TIME
 def test_metrics_that_are_removed_begin_anew_and_can_be_resumed(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +151,7 @@ def test_metrics_that_are_removed_begin_anew_and_can_be_resumed(
     assert [row["step"] for row in rows(more)[-8:]] == ["4", "4", "5", "6", "6", "7", "8", "8"]
 
 
+@EACH_IN_ITS_TIME
 def test_metrics_whose_place_another_file_or_a_folder_takes(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_batch_that_does_not_fit_is_named_one_that_does(
         np.testing.assert_allclose(weights(run)[name], value, atol=1e-5, err_msg=name)
 
 
+@EACH_IN_ITS_TIME
 def test_a_run_whose_memory_grows_short_goes_on_from_its_checkpoint(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_run_whose_memory_grows_short_goes_on_from_its_checkpoint(
     assert [row["step"] for row in rows(run)] == [row["step"] for row in rows(straight)]
 
 
+@EACH_IN_ITS_TIME
 def test_where_nothing_fits_the_model_is_too_large(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_command_that_runs_out_of_memory_ends_in_one_line(
     assert capsys.readouterr().err == "tzd: out of memory: a smaller batch, length or model fits\n"
 
 
+@EACH_IN_ITS_TIME
 def test_what_cannot_fit_by_its_plan_is_refused_before_the_system_kills_it(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
