@@ -208,7 +208,7 @@ def test_a_single_file_follows_the_checkpoints(train: Train, tmp_path: Path, mon
 
     monkeypatch.setattr(RunFolder, "prune", prune)
     run = train(tmp_path, {**ADAMW, "training.export_to": str(file), "training.checkpoint_interval": 2})
-    assert seen == [2, 3, 4]
+    assert seen == [2, 3, 4, 6]  # at the end what a kill may have left is looked for once more
     theirs, ours = tzd.load(file), tzd.load(run.resolve("last"))
     tokens = ours.encode("apple banana")[None]
     np.testing.assert_allclose(

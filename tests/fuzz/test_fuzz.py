@@ -111,7 +111,7 @@ def test_no_room_is_made_for_a_network_that_the_weights_cannot_fill(changes: dic
         (folder / name).write_bytes(files[name])
     for engine in ("torch", "mlx"):
         tracemalloc.start()
-        line = refusal(lambda engine=engine: tzd.load(folder, engine=engine))
+        line = refusal(lambda engine=engine: tzd.load(folder, engine=engine), TzdError)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert str(folder) in line
@@ -126,6 +126,7 @@ def test_a_zip_that_promises_more_than_it_holds_is_refused_before_it_is_unpacked
     at = data.index(b"PK\1\2")
     data[at + 24 : at + 28] = (4 * 10**9 + 10 + len(header)).to_bytes(4, "little")
     (tmp_path / "x.npz").write_bytes(data)
+    refusal(lambda: read_any(tmp_path / "x.npz"))  # what is imported for it takes room of its own
     tracemalloc.start()
     assert "a is not as long as it says" in refusal(lambda: read_any(tmp_path / "x.npz"))
     assert tracemalloc.get_traced_memory()[1] < 1 << 20

@@ -34,6 +34,9 @@ SMALL = {
 
 def refusal(read: Callable[[], Any], kind: type[TzdError] = CheckpointError) -> str:
     """The one line, which took no memory."""
+    import litgpt.config  # noqa: F401  # what readers import takes room of its own
+    import transformers  # noqa: F401
+
     tracemalloc.start()
     try:
         with pytest.raises(kind) as error:

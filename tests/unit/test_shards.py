@@ -341,7 +341,7 @@ def test_other_bad_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "must be positive" in message_of(ConfigError, [source], out, byte, validation=0.0)
     assert "below 1 together" in message_of(ConfigError, [source], out, byte, validation=0.5, test=0.5)
     assert "a shard takes at least 1" in message_of(ConfigError, [source], out, byte, shard_tokens=0)
-    assert "cannot be -1 workers" in message_of(ConfigError, [source], out, byte, workers=-1)
+    assert "--workers must lie in 0..4096, not -1" in message_of(ConfigError, [source], out, byte, workers=-1)
     monkeypatch.setattr(documents_module, "LONGEST_LINE", 30)
     assert "line 1 is longer than 0 MiB; make several documents of it" in message_of(CorpusError, [source], out, byte)
     assert not out.exists() and not (tmp_path / "out.part").exists()
