@@ -60,9 +60,8 @@ bench: $(READY)  ## measure against a plain baseline (ARGS="train --engine mlx" 
 RECIPE ?= shakespeare
 RUNS := runs/$(RECIPE)
 define train
-$(if $(wildcard $(RUNS)/$(1)/trained),@echo "$(RUNS)/$(1) is trained; remove it to train it anew",$(BIN)/tzd train \
+$(if $(wildcard $(RUNS)/$(1)/finished),@echo "$(RUNS)/$(1) is trained; remove it to train it anew",$(BIN)/tzd train \
 experiment=$(2) training.run_folder=$(RUNS)/$(1) $(3) $(ARGS) $(if $(wildcard $(RUNS)/$(1)/step-*),training.resume=true))
-@touch $(RUNS)/$(1)/trained
 endef
 
 shakespeare: $(READY)  ## train the recipe, its autoregressive baseline and block diffusion, and report (RECIPE=, ARGS=)

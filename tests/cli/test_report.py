@@ -142,7 +142,7 @@ def test_make_trains_a_recipe_and_baselines_as_large_and_reports(recipe: str) ->
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
 def test_make_goes_on_with_what_was_interrupted_and_leaves_alone_what_is_trained(tmp_path: Path) -> None:
-    for run, file in (("denoiser", "trained"), ("denoiser", "step-00000002"), ("ar", "step-00000001")):
+    for run, file in (("denoiser", "finished"), ("denoiser", "step-00000002"), ("ar", "step-00000001")):
         (tmp_path / "runs/shakespeare" / run).mkdir(parents=True, exist_ok=True)
         (tmp_path / "runs/shakespeare" / run / file).touch()
     asked = ["make", "--no-print-directory", "-n", "-f", str(ROOT / "Makefile"), "shakespeare", "READY="]
@@ -150,7 +150,7 @@ def test_make_goes_on_with_what_was_interrupted_and_leaves_alone_what_is_trained
     trained = [shlex.split(line)[3:] for line in lines if "tzd train" in line]
     assert [line[0] for line in trained] == [f"training.run_folder=runs/shakespeare/{x}" for x in RUNS[1:]]
     assert ["training.resume=true" in line for line in trained] == [True, False, False]
-    assert [line for line in lines if line.startswith("touch")] == [f"touch runs/shakespeare/{x}/trained" for x in RUNS]
+    assert lines[0] == "echo \"runs/shakespeare/denoiser is trained; remove it to train it anew\""
 
 
 @pytest.mark.parametrize(
