@@ -50,7 +50,7 @@ def error_classes() -> frozenset[str]:
     found = {"TzdError"}
     while more := {name for name, of in bases.items() if found & set(of)} - found:
         found |= more
-    return frozenset(found | {"ArgumentTypeError"} - {"MissingExtraError"})  # whose message is its own
+    return frozenset(found | {"ArgumentTypeError"})
 
 
 def messages() -> Iterator[Message]:

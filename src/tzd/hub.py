@@ -68,7 +68,7 @@ def repository(name: str, *, revision: str | None = None, files: Sequence[str] =
             f"{name} is only for those who have asked for access on the hub: do so, then 'hf auth login' here"
         ) from error
     except RevisionNotFoundError as error:
-        raise UserError(f"{name} has no revision '{revision}' on the hub") from error
+        raise UserError(f"{name} has no revision '{revision}' on the hub: give a branch, a tag or a commit") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(
             f"there is neither a folder {name} nor a repository of that name on the hub (private ones need"

@@ -101,7 +101,7 @@ def test_a_description_that_is_none_is_refused_in_these_words():
         ({"training": {"export_to": 1}}, "training.export_to"),
     ):
         put("config.json", json.dumps({**known, "provenance": {"run": run}}).encode())
-        assert refusal() == f"c/config.json is damaged: provenance.run.{where} is no text"
+        assert refusal() == f"c/config.json is damaged: provenance.run.{where} is no text; {AGAIN}"
     put("config.json", json.dumps({**known, "provenance": {"run": {"data": {"path": None, "name": "x"}}}}).encode())
     assert read_checkpoint("c").section("model")["n_embd"] == 4
     with pytest.raises(CheckpointError) as error:

@@ -126,7 +126,8 @@ class HarnessModel(LM):
         context = self.model.denoiser.context_len
         if context:
             raise UserError(
-                f"this model never learnt to predict the first {context} tokens: it gives no text a likelihood"
+                f"this model never learnt to predict the first {context} tokens, and gives no text a likelihood: take"
+                " tasks that ask for the answer to a prompt"
             )
         found = []
         for request in tqdm(requests, "log p", disable=disable_tqdm or None):

@@ -55,7 +55,7 @@ def _watched(command: list[str]) -> tuple[float, int]:
             peak = max(peak, sum(map(_resident, _family(process.pid))))
             time.sleep(0.05)
     if process.returncode:
-        raise WorkerError(f"tzd corpus build failed: exit code {process.returncode}")
+        raise WorkerError(f"tzd corpus build failed (exit code {process.returncode}): see what it says")
     return time.perf_counter() - start, peak
 
 

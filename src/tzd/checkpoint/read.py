@@ -97,8 +97,17 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         CheckpointError: there is none, a file is missing or damaged, or the format is newer than this version.
     """
     path = Path(path)
-    with _one_line_errors(path):
+    while True:
         folder = _find(path)
+        try:
+            return _read(folder)
+        except CheckpointError:
+            if folder.is_dir() or _find(path) == folder:
+                raise
+            # a run that goes on has a better one by now, and removed this one while it was read
+
+
+def _read(folder: Path) -> Checkpoint:
     config = read_object(folder / CONFIG)
     check_version(config, folder / CONFIG)
     _check_provenance(config, folder / CONFIG)
@@ -156,25 +165,26 @@ def _listed(complaint: str, names: Sequence[str]) -> str:
 
 def _find(path: Path) -> Path:
     """The checkpoint folder that `path` means."""
-    if path.is_file():
-        if path.name == WEIGHTS:
-            return path.parent
-        raise CheckpointError(
-            f"{path} is no tzd checkpoint: give its folder, the {WEIGHTS} in it, or a file of weights"
-            " (.npz, .pt, .pth, .safetensors)"
-        )
-    if not path.is_dir():
-        raise CheckpointError(f"there is no checkpoint at {path}: no such file or folder{meant(path)}")
-    if any((path / name).exists() for name in (CONFIG, WEIGHTS, CHECKSUMS)):
-        return path
-    run = RunFolder(path)
-    folder = run.resolve("best") or run.resolve("last")
-    if folder is None:
-        raise CheckpointError(
-            f"{path} holds no checkpoint: neither {CONFIG} (as a checkpoint does) nor a file 'best' or 'last' "
-            "(as a run folder does)"
-        )
-    return folder
+    with _one_line_errors(path):
+        if path.is_file():
+            if path.name == WEIGHTS:
+                return path.parent
+            raise CheckpointError(
+                f"{path} is no tzd checkpoint: give its folder, the {WEIGHTS} in it, or a file of weights"
+                " (.npz, .pt, .pth, .safetensors)"
+            )
+        if not path.is_dir():
+            raise CheckpointError(f"there is no checkpoint at {path}: no such file or folder{meant(path)}")
+        if any((path / name).exists() for name in (CONFIG, WEIGHTS, CHECKSUMS)):
+            return path
+        run = RunFolder(path)
+        folder = run.resolve("best") or run.resolve("last")
+        if folder is None:
+            raise CheckpointError(
+                f"{path} holds no checkpoint: neither {CONFIG} (as a checkpoint does) nor a file 'best' or 'last' "
+                "(as a run folder does)"
+            )
+        return folder
 
 
 def check_version(config: Mapping[str, Any], file: Path) -> None:
@@ -252,7 +262,9 @@ def _check_provenance(config: Mapping[str, Any], file: Path) -> None:
     for (name, keys), group in zip(_TEXTS.items(), groups, strict=True):
         for key in keys:
             if not isinstance(group.get(key), (str, type(None))):
-                raise CheckpointError(f"{file} is damaged: provenance.run.{name}.{key} is no text")
+                raise CheckpointError(
+                    f"{file} is damaged: provenance.run.{name}.{key} is no text; get the checkpoint again"
+                )
 
 
 def check_sizes(checkpoint: Checkpoint) -> None:

@@ -22,6 +22,7 @@ _STEP = re.compile(r"step-(\d{8,18})", re.ASCII)
 _POINTER = re.compile(rf"({_STEP.pattern})(?: ([0-9a-f]{{8}}))?", re.ASCII)  # older versions wrote no checksum
 _LOGGED = ("metrics.csv", "samples.txt")
 _TRACES = ("lock", *_LOGGED)  # what a run leaves that ended before its first checkpoint
+_HOST = socket.gethostname()  # now: that of a laptop changes with its network
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def _checksum(name: str) -> str:
 
 
 def _this_process() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+    return f"process {os.getpid()} on {_HOST}"
 
 
 def _runs(save_dir: Path, name: str) -> dict[int, Path]:

@@ -157,7 +157,10 @@ def _ours(file: Path, data: dict[str, Any]) -> _Said:
             raise CheckpointError(f"{file} has no section '{name}'")
     config = model_config(data["model"], f"{file}: model")
     if not isinstance(config, TinyConfig):
-        raise CheckpointError(f"{file} describes a model of model_type={config.model_type}, not the weights beside it")
+        raise CheckpointError(
+            f"{file} describes a model of model_type={config.model_type}, not the weights beside it: take both from one"
+            " place"
+        )
     objective = from_mapping(ObjectiveSettings, data["diffusion"], f"{file}: diffusion")
     values = {**to_mapping(config), "intermediate_size": config.mlp_width, "context_len": objective.context_len}
     return _Said({name: (f"{file} says {name}", value) for name, value in values.items()}, data)

@@ -94,7 +94,9 @@ def window(config: Config, name: str) -> int:
     """
     length = next((config[key] for key in _LENGTHS if type(config.get(key)) is int and config[key] > 0), None)
     if length is None:
-        raise CheckpointError(f"{name}: config.json says none of {', '.join(_LENGTHS)}: how long a text it takes")
+        raise CheckpointError(
+            f"{name}: config.json does not say how long a text it takes; give one of {', '.join(_LENGTHS)} there"
+        )
     if config.get("model_type") in _OFFSET_POSITIONS:
         length -= int(config.get("pad_token_id") or 0) + 1
     return min(length, convention(config).longest or length)

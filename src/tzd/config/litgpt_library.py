@@ -138,7 +138,9 @@ def sliding_window(said: Mapping[str, Any]) -> int | None:
     require(
         window is None or (isinstance(window, int) and window >= 1), f"sliding_window_size={brief(window)} cannot be"
     )
-    require(layers is None or isinstance(layers, list), f"sliding_window_indices={brief(layers)} cannot be")
+    require(
+        layers is None or isinstance(layers, list), f"sliding_window_indices={brief(layers)} must be a list or null"
+    )
     return window if layers is None or any(layers) else None
 
 

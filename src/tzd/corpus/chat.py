@@ -201,7 +201,7 @@ def load_pairs(description: Mapping[str, Any], folder: Path) -> PairTokenizer:
     if description != tokenizer.describe():
         raise CheckpointError(
             f"{folder} describes its tokenizer as {dict(description)}, but it is {tokenizer.describe()}; "
-            "the files beside it are those of another one"
+            "the files beside it are those of another one: take all from one place"
         )
     return tokenizer
 

@@ -57,5 +57,7 @@ def load_splits(settings: DataSettings, *, streaming: bool, progress: bool = Fal
             f" data.subset, where it has several), a folder, or a file that ends in {', '.join(READERS)}"
         ) from error
     if "train" not in loaded:
-        raise CorpusError(f"data.dataset={settings.dataset} has no split 'train', only {', '.join(loaded)}")
+        raise CorpusError(
+            f"data.dataset={settings.dataset} has no split 'train', only {', '.join(loaded)}: give one that has"
+        )
     return loaded

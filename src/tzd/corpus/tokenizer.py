@@ -152,7 +152,7 @@ def load_tokenizer(description: Mapping[str, Any], folder: Path | None = None) -
     if description != tokenizer.describe():
         raise CheckpointError(
             f"{where} describes its tokenizer as {dict(description)}, but it is {tokenizer.describe()}; "
-            "the file beside it is that of another one"
+            "the file beside it is that of another one: take both from one place"
         )
     return tokenizer
 

@@ -230,6 +230,8 @@ class Course:
             return
         self.step = self.task.total_steps
         self._settle()
+        if self.run.resolve("best") is None:  # somebody has removed it, and the next best is not known any more
+            self.run.point("best", self.step)
         if self.task.config.training.test:
             self._test(self.run)
         self.run.point("finished", self.step)

@@ -113,7 +113,9 @@ class Layout:
                 break
         if max(best.shape) > MOST:
             height, width = best.shape
-            raise UserError(f"this is too much for a picture: {height} lines of {width} pixels, and {MOST} at most")
+            raise UserError(
+                f"this is too much for a picture: {height} lines of {width} pixels, and {MOST} at most; show less"
+            )
         return best
 
     @classmethod

@@ -113,7 +113,9 @@ class MlxTrainee:
         learner, where = self.learner, checkpoint.folder
         state = checkpoint.training_state()
         if state is None:
-            raise CheckpointError(f"{where} holds a model but no training state: training cannot be resumed from it")
+            raise CheckpointError(
+                f"{where} holds a model but no training state: begin a new run with its weights (training.init_from)"
+            )
         self.task.check_same_run(checkpoint.config, str(where))
         check_weights(checkpoint.weights, weight_shapes(learner.network), where)
         if new := sorted(learner.weights.keys() - state["moments"].keys()):

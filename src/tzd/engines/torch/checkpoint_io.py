@@ -81,7 +81,9 @@ class TzdCheckpointIO(CheckpointIO):
         checkpoint = read_checkpoint(Path(path))
         state = checkpoint.training_state()
         if state is None:
-            raise CheckpointError(f"{path} holds a model but no training state: training cannot be resumed from it")
+            raise CheckpointError(
+                f"{path} holds a model but no training state: begin a new run with its weights (training.init_from)"
+            )
         self.task.check_same_run(checkpoint.config, str(path))
         state = map_tree(state, np.ndarray, lambda a: torch.from_numpy(np.array(a)))
         weights = {name: torch.from_numpy(np.array(a)) for name, a in checkpoint.weights.items()}
@@ -93,5 +95,4 @@ class TzdCheckpointIO(CheckpointIO):
         return state
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Never called: the run folder removes what nothing points to."""
-        raise CheckpointError(f"{path}: checkpoints are removed by their run folder")
+        """Does nothing: the run folder removes what nothing points to."""

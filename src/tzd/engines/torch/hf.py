@@ -193,7 +193,9 @@ def _loaded(
     try:
         network = network.to(best_device()).eval()
     except torch.OutOfMemoryError as error:
-        raise TzdError(f"{config.name} does not fit into the memory of {best_device()}") from error
+        raise TzdError(
+            f"{config.name} does not fit into the memory of {best_device()}: take a smaller model"
+        ) from error
     rows = network.get_input_embeddings().weight.shape[0]
     if not 0 <= config.mask_id < rows:
         raise UserError(f"{config.name} has {rows} tokens, so that [MASK] cannot be {config.mask_id}: give mask_id=")

@@ -99,7 +99,8 @@ def library_network(name: str, folder: Path, described: Mapping[str, Any], files
     except TzdError:
         raise
     except Exception as error:  # the library raises OSError, ValueError, RuntimeError and more for what it cannot read
-        raise CheckpointError(f"the transformers library cannot load {name}: {first_line(error)}") from error
+        reason = first_line(error)
+        raise CheckpointError(f"the transformers library cannot load {name} ({reason}); get its files again") from error
     if other := sorted(key for key, *_ in said["mismatched_keys"]):
         raise CheckpointError(f"{name} has weights of another shape than its config.json says: {', '.join(other[:3])}")
     if missing := sorted(said["missing_keys"]):

@@ -96,6 +96,6 @@ def _tensors(path: Path, state: object) -> dict[str, torch.Tensor]:
     size, held = path.stat().st_size, sum(value.nbytes for value in state.values())
     if held > 2 * size:  # a view can repeat one number without end; two names for one tensor are customary
         raise CheckpointError(
-            f"{path} has {size} bytes and describes {held} bytes of tensors: it repeats what it holds"
+            f"{path} has {size} bytes and describes {held} bytes of tensors: it repeats what it holds; save clones"
         )
     return dict(state)
