@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -200,6 +202,27 @@ def test_a_run_that_died_in_its_test_is_tested_when_it_is_resumed(
     assert samples.read_text() == (straight.path / "samples.txt").read_text() != ""
     with pytest.raises(ConfigError, match=r"is at step 6 of 6: raise training\.max_steps"):
         train(tmp_path / "killed", {**changes, "training.resume": True})
+
+
+def test_a_run_whose_best_checkpoint_was_removed_before_its_test_is_tested_by_its_last(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"training.test": True, "sampler": {"name": "llada", "steps": 2}}
+    original = Task.validate
+    bounds = iter((3.0, 1.0, 2.0))  # at steps 0, 3 and 6
+
+    def validate(self: Task, *args: Any, **more: Any) -> Any:
+        return replace(original(self, *args, **more), nats_per_token=next(bounds))
+
+    monkeypatch.setattr(Task, "validate", validate)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        die_before_naming(patch, "finished")
+        train(tmp_path, changes)
+    run = RunFolder(tmp_path / "run")
+    assert run.resolve("best") == run.checkpoint_path(3)
+    shutil.rmtree(run.checkpoint_path(3))
+    assert train(tmp_path, {**changes, "training.resume": True}).resolve("best") == run.checkpoint_path(6)
+    assert run.is_finished(6) and rows(run)[-1]["test_nats_per_token"]
 
 
 @pytest.mark.parametrize("pointer", ["best", "last"])

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import zlib
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tzd.checkpoint import RunFolder, read_checkpoint, write_checkpoint
+from tzd.checkpoint import RunFolder, read, read_checkpoint, write_checkpoint
 from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
 
 
@@ -105,6 +106,26 @@ def test_reading_a_run_takes_its_best_or_else_its_last_checkpoint(run: RunFolder
     assert read_checkpoint(run.path).config["step"] == 2
     run.point("best", 1)
     assert read_checkpoint(run.path).config["step"] == 1
+
+
+def test_who_reads_a_checkpoint_while_the_run_removes_it_gets_the_better_one(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(run, 1)
+    run.point("best", 1)
+    original = read._read_weights
+
+    def read_late(file: Path) -> dict[str, np.ndarray]:
+        if not run.checkpoint_path(2).exists():
+            write(run, 2)
+            run.point("best", 2)
+            run.prune()
+        return original(file)
+
+    monkeypatch.setattr(read, "_read_weights", read_late)
+    assert read_checkpoint(run.path).config["step"] == 2
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint at .*step-00000001: no such file or folder"):
+        read_checkpoint(run.checkpoint_path(1))
 
 
 @pytest.mark.parametrize("content", [b"", b"step-1", b"../step-00000001", b"step-00000001/..", b"\xff\0", b"x" * 10**6])
@@ -205,6 +226,12 @@ def test_taking_the_lock_clears_what_a_dead_run_left(run: RunFolder) -> None:
     with run.lock():
         assert run.steps() == [1, 2]
         assert names(run.path) == ["lock", "step-00000001", "step-00000002"]
+
+
+def test_a_run_goes_on_where_its_machine_gets_another_name(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run.lock():
+        monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+        run.check_held()
 
 
 def test_a_run_folder_that_cannot_be_written_cannot_be_locked(tmp_path: Path) -> None:
