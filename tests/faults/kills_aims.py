@@ -61,6 +61,14 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
+def wait_until(seen: Callable[[], object]) -> None:
+    """Waits for something; AssertionError where it does not come."""
+    deadline = time.monotonic() + 300  # on a busy machine
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 class Started(Protocol):
     """A process, as `subprocess.Popen` has it."""
 

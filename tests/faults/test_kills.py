@@ -7,14 +7,13 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from faults.kills import campaign
-from faults.kills_aims import RUN, STEPS, command, prepare, start
+from faults.kills_aims import RUN, STEPS, command, prepare, start, wait_until
 from faults.kills_folder import check, compared, named
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -47,13 +46,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[engine]
 
     return run
-
-
-def wait_until(seen: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 300  # on a busy machine
-    while not seen():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def begun(folder: Path) -> bool:

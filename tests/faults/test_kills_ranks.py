@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from faults.kills_aims import RUN, SETTINGS, prepare
+from faults.kills_aims import RUN, SETTINGS, prepare, wait_until
 from faults.kills_folder import check, compared, named
 
 STEPS = 200
@@ -47,13 +46,6 @@ def tidied(folder: Path) -> Path:
     for file in (folder / "script.py", folder / "rank-0", folder / "rank-1"):
         file.unlink(missing_ok=True)
     return folder
-
-
-def wait_until(seen: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 300  # on a busy machine
-    while not seen():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def is_there(pid: int) -> bool:
