@@ -9,15 +9,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any, NoReturn
 
 LARGEST = 1 << 28  # bytes of a file of JSON or text beside weights; tokenizers have tens of MB
-LARGEST_YAML = 1 << 20
+LARGEST_YAML = 1 << 18  # a parser takes seconds for it
 _DEEPEST = 100  # levels of JSON; a training state has about ten
-_REFERENCE = re.compile(r"(?:^|[\s,\[{:-])\*[^\s,*]")
-_REFERENCES = 16  # in a YAML file
 
 
 def read_file(path: Path, largest: int = LARGEST) -> bytes:
@@ -64,12 +61,30 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml_text(path: Path) -> str:
-    """The text of a YAML file that does not refer to itself again and again (`*NAME`); else OSError or ValueError."""
-    text = read_file(path, LARGEST_YAML).decode("utf-8")  # YAML may be UTF-16, in which references look otherwise
-    count = len(_REFERENCE.findall(text))
-    if count > _REFERENCES:
-        raise ValueError(f"it refers to its own parts {count} times (*NAME), where {_REFERENCES} are allowed")
+    """The text of a YAML file, small also with what it refers to (`*NAME`) written out; else OSError or ValueError."""
+    import yaml
+
+    text = read_file(path, LARGEST_YAML).decode("utf-8")
+    try:
+        root = yaml.compose(text, yaml.SafeLoader) if "*" in text else None
+    except Exception:  # no YAML: whoever parses it says where
+        return text
+    if root is not None and _written_out(root, {}) > LARGEST_YAML:
+        raise ValueError(f"what it refers to (*NAME) written out, it has more than {LARGEST_YAML} characters")
     return text
+
+
+def _written_out(node: Any, known: dict[int, int]) -> int:
+    """Characters and values of a node of YAML, without references, as far as they count; one in itself has no end."""
+    if id(node) not in known:
+        known[id(node)] = LARGEST_YAML
+        if isinstance(node.value, str):
+            size = len(node.value)
+        else:
+            entries = (entry if isinstance(entry, tuple) else (entry,) for entry in node.value)  # of a mapping: a pair
+            size = sum(_written_out(part, known) for entry in entries for part in entry)
+        known[id(node)] = min(1 + size, LARGEST_YAML + 1)
+    return known[id(node)]
 
 
 def _items(value: dict[str, Any] | list[Any]) -> list[Any]:

@@ -23,7 +23,7 @@ from tzd.checkpoint import RunFolder, read_checkpoint
 from tzd.configs import compose
 from tzd.engines.formats import read_any
 from tzd.errors import CheckpointError, ConfigError, TzdError, UserError
-from tzd.untrusted import parse_json, read_file
+from tzd.untrusted import parse_json, read_file, read_yaml_text
 
 TESTS = Path(__file__).parents[1]
 
@@ -168,12 +168,37 @@ def test_a_lock_that_leads_elsewhere_is_not_written_to(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_yaml_that_refers_to_itself_again_and_again_is_refused(tmp_path: Path) -> None:
+def nested(levels: int) -> str:
+    """YAML in which each level is twice the one in it, by one reference."""
+    text = "1"
+    for i in range(levels):
+        text = f"[&a{i} {text}, *a{i}]"
+    return text
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "\n".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))]),
+        f"a: {nested(17)}",
+        f"a: &a {'x' * 100_000}\nb: [*a, *a]",
+        "a: &a [*a]",
+    ],
+    ids=["twice", "nested", "long", "itself"],
+)
+def test_yaml_that_refers_to_itself_again_and_again_is_refused(bomb: str, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
-    lines = ["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))]
-    (tmp_path / "experiment" / "bomb.yaml").write_text("\n".join(lines))
+    (tmp_path / "experiment" / "bomb.yaml").write_text(bomb)
     line = refusal(lambda: compose(["experiment=bomb"], folders=(tmp_path,)), ConfigError)
-    assert "bomb.yaml cannot be read: it refers to its own parts 78 times" in line
+    assert "bomb.yaml cannot be read: what it refers to (*NAME) written out, it has more than 262144 charac" in line
+
+
+@pytest.mark.parametrize(
+    "text", [f"a: {nested(14)}", "a: &a {b: 1}\nc: {<<: *a, d: *a}", "a: '*b *c'", "a: *b", "[" * 5000]
+)
+def test_yaml_that_stays_small_is_read_as_it_is(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    assert read_yaml_text(tmp_path / "mine.yaml") == text
 
 
 def test_a_name_of_a_preset_that_no_file_can_have_is_refused() -> None:
