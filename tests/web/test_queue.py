@@ -20,6 +20,10 @@ LIMITS = Limits(concurrency=1, queue=2)
 GONE = {"type": "http.disconnect"}
 
 
+class PanicError(BaseException):
+    """What libraries written in Rust raise; no Exception."""
+
+
 class Work:
     """Runs that go on when they are told to."""
 
@@ -40,6 +44,10 @@ class Work:
 
     def broken(self) -> Iterator[tuple[str, ...]]:
         raise ZeroDivisionError
+        yield
+
+    def panicking(self) -> Iterator[tuple[str, ...]]:
+        raise PanicError
         yield
 
 
@@ -94,7 +102,7 @@ def work() -> Iterator[Work]:
 
 @pytest.fixture
 def places(work: Work) -> Iterator[Queue]:
-    places = Queue({0: work.pictures, 1: work.refused, 2: work.broken}, LIMITS)
+    places = Queue({0: work.pictures, 1: work.refused, 2: work.broken, 3: work.panicking}, LIMITS)
     yield places
     work.go.release(1000)
     places.close()
@@ -175,6 +183,22 @@ def test_places_are_few_and_refused_beyond(places: Queue, work: Work) -> None:
         for listener, _ in listeners:
             await listener.hears("process_completed")
             listener.left.set()
+        await until_empty(places)
+
+    lived(scene())
+
+
+def test_who_starts_runs_and_does_not_hear_of_them_is_refused_more(places: Queue, work: Work) -> None:
+    async def scene() -> None:
+        work.go.release(1000)
+        for _ in range(3):  # as many as there are places
+            assert await places.join(0, [1], "a")
+            while places.busy:
+                await asyncio.sleep(0.001)
+        session = at(places, "a")
+        assert await places.join(0, [1], "a") is None
+        assert len(session.take()) == 3 and await places.join(0, [1], "a")
+        places.leave(session)
         await until_empty(places)
 
     lived(scene())
@@ -329,11 +353,12 @@ def test_a_refusal_is_told_in_words_after_what_was_shown(places: Queue) -> None:
     lived(scene())
 
 
+@pytest.mark.parametrize(("number", "name"), [(2, "ZeroDivisionError"), (3, "PanicError")])
 def test_a_defect_frees_its_place_and_says_nothing_of_itself(
-    places: Queue, work: Work, capsys: pytest.CaptureFixture[str]
+    number: int, name: str, places: Queue, work: Work, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def scene() -> None:
-        await places.join(2, [], "a")
+        await places.join(number, [], "a")
         session = at(places, "a")
         (run,) = session.runs.values()
         while not run.over:
@@ -343,7 +368,7 @@ def test_a_defect_frees_its_place_and_says_nothing_of_itself(
         places.leave(session)
 
     lived(scene())
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert name in capsys.readouterr().err
 
 
 def test_closing_ends_everything(places: Queue, work: Work) -> None:

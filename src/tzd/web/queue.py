@@ -113,8 +113,11 @@ class Queue:
         """
         while (session := self._sessions.get(name)) is not None and session.closing:
             await session.gone.wait()  # else a browser would take the stream that ends for one that goes on
-        if self.busy >= self._limits.concurrency and len(self._waiting) >= self._limits.queue:
+        computing, waiting = self._limits.concurrency, self._limits.queue
+        if self.busy >= computing and len(self._waiting) >= waiting:
             return None
+        if session is not None and len(session.runs) >= computing + waiting:
+            return None  # it does not hear that they are over, and each keeps its last picture
         if session is None:
             session = self._sessions[name] = Session(name)
             session.patience = asyncio.get_running_loop().call_later(ALONE, self.leave, session)
@@ -178,7 +181,7 @@ class Queue:
                     loop.call_soon_threadsafe(run.session.news.set)
         except TzdError as error:
             refusal = escape(str(error))  # what a browser sent is not HTML in it
-        except Exception:
+        except BaseException:  # whatever it is, the place is free again: what is written in Rust raises no Exception
             traceback.print_exc()  # a defect of ours: whoever serves wants to see it
             refusal = "this run failed by a defect of tzd: the command that serves this page says more"
         loop.call_soon_threadsafe(self._ended, run, refusal)
