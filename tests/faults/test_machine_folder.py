@@ -12,15 +12,18 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from faults.machine import EACH_IN_ITS_TIME, at_step, files
 from runs import assert_same_weights, config_in, rows, train, weights
+from tzd import load
 from tzd.checkpoint import RunFolder
 from tzd.cli import main
 from tzd.config import TokenizerSettings
 from tzd.corpus.build import build_shards
+from tzd.engines import engine_module
 from tzd.errors import CheckpointError, TzdError
 from tzd.training.records import read_metrics
 
@@ -114,6 +117,23 @@ def test_a_run_whose_last_checkpoint_is_gone_is_not_resumed_in_silence(tmp_path:
         f"{run.path / 'last'} names step-00000006, which is not there: write another name into it"
     )
     assert files(run.path) == before
+
+
+@EACH_IN_ITS_TIME
+def test_a_checkpoint_that_vanishes_once_it_is_read_is_not_missed(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(tmp_path, {"tokenizer.name": "char", "training.max_steps": 1}, engine=engine)
+    denoisers = engine_module(engine, "denoiser")
+    original = denoisers.load_denoiser
+
+    def load_denoiser(*args: Any, **more: Any) -> Any:  # takes its time, with the engine's library to import
+        shutil.rmtree(run.path)
+        return original(*args, **more)
+
+    monkeypatch.setattr(denoisers, "load_denoiser", load_denoiser)
+    model = load(run.path, engine=engine)
+    assert not run.path.exists() and model.decode(model.encode("apple")) == "apple"
 
 
 @pytest.mark.parametrize("kind", ["text", "shards"])

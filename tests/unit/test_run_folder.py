@@ -142,6 +142,22 @@ def test_a_pointer_to_nothing_is_named(run: RunFolder) -> None:
         run.resolve("last")
 
 
+def test_a_pointer_that_moves_while_it_is_followed_is_followed_again(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(run, 2)
+    run.point("best", 1)
+    original = Path.is_dir
+
+    def is_dir(self: Path, **more: bool) -> bool:
+        if self == run.checkpoint_path(1):
+            run.point("best", 2)
+        return original(self, **more)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    assert run.resolve("best") == run.checkpoint_path(2)
+
+
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_pointer_is_the_old_one_or_the_new_one(failing: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_):

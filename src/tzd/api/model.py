@@ -178,6 +178,9 @@ def load(
         objective = Objective(from_mapping(ObjectiveSettings, checkpoint.section("diffusion"), f"{where}: diffusion"))
     except ConfigError as error:
         raise CheckpointError(str(error) if str(where) in str(error) else f"{where}: {error}") from error
+    described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
+    # now: a run that goes on may soon remove the folder for a better one
+    tokenizer = load_tokenizer(described, checkpoint.folder) if described else None
     loaded = engine_module(engine, "denoiser").load_denoiser(
         config,
         checkpoint.weights,
@@ -187,12 +190,10 @@ def load(
         network=denoiser,
         precision=precision,
     )
-    described = checkpoint.section("tokenizer")  # empty for weights of which nothing says what their tokens mean
-    tokenizer = load_tokenizer(described, checkpoint.folder) if described else None
     if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
-            f"{checkpoint.source} writes {config.vocab_size} tokens, and its tokenizer has {tokenizer.vocab_size}: it"
-            " is another model's"
+            f"{checkpoint.source} writes {config.vocab_size} tokens, and its tokenizer has {tokenizer.vocab_size}: take"
+            " both from one place"
         )
     sampling = read_sampling(checkpoint.config, f"{where}: sampling")
     return Model(loaded, tokenizer, config, checkpoint.config.get("provenance"), sampling=sampling)

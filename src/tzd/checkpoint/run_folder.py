@@ -136,13 +136,11 @@ class RunFolder:
             # a run that died before it had named its first checkpoint goes on from there
             begun = self.steps() if pointer == "last" and self.path.is_dir() else []
             return self.checkpoint_path(begun[-1]) if begun else None
-        with file.open("rb") as content:
-            said = _POINTER.fullmatch(content.read(100).decode(errors="replace").strip())
-        name, checksum = (said[1], said[3]) if said else ("", None)
-        if not said or checksum not in (None, _checksum(name)):
-            raise CheckpointError(f"{file} is damaged: it should hold the name of a checkpoint, as step-00000123")
-        if not (self.path / name).is_dir():
-            raise CheckpointError(f"{file} names {name}, which is not there: write another name into it")
+        name = _named(file)
+        while not (self.path / name).is_dir():
+            missing, name = name, _named(file)  # a run that goes on may have named a better one, and removed this
+            if name == missing:
+                raise CheckpointError(f"{file} names {name}, which is not there: write another name into it")
         return self.path / name
 
     def is_finished(self, step: int) -> bool:
@@ -211,6 +209,15 @@ class RunFolder:
                 file.write_text(f"{_this_process()} since {now}\n")
                 clear_litter(self.path)
             yield
+
+
+def _named(pointer: Path) -> str:
+    """The name that a pointer holds; CheckpointError if it is damaged."""
+    with pointer.open("rb") as content:
+        said = _POINTER.fullmatch(content.read(100).decode(errors="replace").strip())
+    if not said or said[3] not in (None, _checksum(said[1])):
+        raise CheckpointError(f"{pointer} is damaged: it should hold the name of a checkpoint, as step-00000123")
+    return said[1]
 
 
 def _checksum(name: str) -> str:
