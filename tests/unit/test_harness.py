@@ -119,8 +119,12 @@ def test_a_text_is_scored_in_windows_that_hold_every_token_once() -> None:
     found = HarnessModel(chain()).loglikelihood_rolling(requests(*((text,) for text in texts)))
     assert found == pytest.approx([log_p(text) if text else 0.0 for text in texts])
     prefixed = Model(FunctionDenoiser(chain().denoiser.function, 3, WINDOW, context_len=2), ABC)
-    with pytest.raises(UserError, match="never learnt to predict the first 2 tokens"):
+    with pytest.raises(UserError) as refused:
         HarnessModel(prefixed).loglikelihood_rolling(requests(("abc",)))
+    assert str(refused.value) == (
+        "this model never learnt to predict the first 2 tokens, and gives no text a likelihood: take tasks that ask for"
+        " the answer to a prompt"
+    )
     with pytest.raises(
         UserError, match=("this model never learnt to predict the first 2 tokens: before the answer 'bc' there are 1")
     ):
