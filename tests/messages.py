@@ -1,4 +1,4 @@
-"""Which messages of `tzd.errors` no test states: `make messages` lists them.
+"""Which messages of `tzd.errors` no test states: `make messages` lists them, and fails where there are any.
 
 A message is stated where a test's text holds all of it, word by word, with values in the places of its values; the one
 that it begins with, such as a path, may be missing. What quotes another message, and says little else, is left out.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -144,4 +145,6 @@ def _given(name: ast.Name, tree: ast.Module) -> list[ast.expr]:
 
 
 if __name__ == "__main__":
-    print(*unstated(), sep="\n")
+    found = unstated()
+    print(*found, sep="\n")
+    sys.exit(bool(found))
