@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +174,24 @@ def test_a_taken_port_is_one_line(server: Server, capsys: pytest.CaptureFixture[
     assert main(["serve", str(server.run), "--port", port]) == 2
     err = capsys.readouterr().err
     assert err.startswith("tzd: cannot serve at 127.0.0.1") and port in err and err.count("\n") == 1
+
+
+OTHERWISE = """
+import sys
+from gradio import Blocks
+from tzd.cli import main
+spoken = Blocks.get_config_file
+Blocks.get_config_file = lambda page: {**spoken(page), "protocol": "sse_v4"}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_library_whose_page_speaks_otherwise_is_one_line(server: Server) -> None:
+    command = [sys.executable, "-c", OTHERWISE, "serve", str(server.run), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    line = f"tzd: gradio {version('gradio')} speaks sse_v4, and tzd's page sse_v3: install gradio 6.20 or 6.31\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 
 def test_an_address_of_another_machine_is_one_line(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

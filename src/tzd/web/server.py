@@ -12,6 +12,7 @@ from tzd.api import Model
 from tzd.errors import UserError
 from tzd.web.limits import Limits
 
+PROTOCOL = "sse_v3"  # of the library's page and the server it expects; `tzd.web.queue` speaks it
 FILES = 4  # downloads that may wait for one another
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -94,6 +95,10 @@ def application(model: Model, name: str, limits: Limits, *, local: bool) -> Any:
         app, page, path="/", footer_links=[], show_error=False, ssr_mode=False, mcp_server=False, pwa=False,
         enable_monitoring=False, allowed_paths=[], max_file_size=1, theme=theme.theme(), css=theme.css(),
     )  # fmt: skip
+    if (spoken := page.get_config_file()["protocol"]) != PROTOCOL:
+        raise UserError(
+            f"gradio {gr.__version__} speaks {spoken}, and tzd's page {PROTOCOL}: install gradio 6.20 or 6.31"
+        )
     runs = {number: run for number, run in page.fns.items() if run.fn is not None}
     queue = Queue({number: run.fn for number, run in runs.items()}, limits)
     door = Door(app, limits.message, {number: len(run.inputs) for number, run in runs.items()}, queue)
