@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,6 +24,7 @@ pytestmark = [
     pytest.mark.xdist_group("page"),  # one process, one server, one browser
 ]
 STAGE = ".tzd-stage [dir=ltr]:visible"
+LONG = ["", "renoise", STEPS, 0.8, 20, 0, 0]
 PATIENCE = 60_000  # milliseconds; machines that test are busy
 
 
@@ -198,10 +201,44 @@ def test_a_refusal_is_said_on_the_page(page: playwright.Page) -> None:
     assert "'Ω'" in message.inner_text() and "Traceback" not in message.inner_text()
 
 
+def test_a_full_queue_is_said_on_the_page_and_stop_ends_a_run_that_waits(page: playwright.Page, server: Server) -> None:
+    with ExitStack() as held:
+        for name in ("one", "other"):  # all that compute
+            body = {"data": LONG, "fn_index": server.runs[0], "session_hash": name}
+            assert server.request("/gradio_api/queue/join", json.dumps(body).encode())[0] == 200
+            next(held.enter_context(closing(server.listen(name))))
+        fill(page, "apple ", Length=5, Steps=3)
+        press(page, "Write")
+        choose(page, "Life")
+        press(page, "Play")
+        message = page.locator(".toast-body", has_text="This application is currently busy")
+        message.wait_for()
+        choose(page, "Write")
+        press(page, "Stop")
+        press(page, "Write")  # in the place that is free again
+        page.wait_for_timeout(500)
+        assert message.count() == 1 and page.locator("#write-status .over").count() == 0
+    over(page)
+    assert len(result(page)) == 11
+
+
+def test_stop_ends_the_run_of_its_tab_alone(page: playwright.Page) -> None:
+    press_for_long(page)
+    choose(page, "Life")
+    fill(page, "apple ", Generations=100, Side=8)
+    press(page, "Play")
+    page.locator("#life-status .running").wait_for()
+    choose(page, "Write")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    over(page, word="stopped")
+    choose(page, "Life")
+    over(page, "life")  # done, and not stopped
+
+
 def test_nothing_outside_is_asked_for(page: playwright.Page, outside: list[str]) -> None:
     for name in ("Compare", "Life", "Write"):
         choose(page, name)
-    fill(page, "apple ", Length=5)
+    fill(page, "apple ", Length=5, Steps=3)
     press(page, "Write")
     over(page)
     page.wait_for_load_state("networkidle")
