@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from faults.machine import EACH_IN_ITS_TIME
 from runs import rows, train, weights
 from tzd.checkpoint import RunFolder
 from tzd.cli import main
-from tzd.errors import TzdError, is_out_of_memory
+from tzd.errors import InterruptedRunError, TzdError, is_out_of_memory
 from tzd.training import memory
 from tzd.training.task import Task
 
@@ -108,7 +110,30 @@ def test_where_nothing_fits_the_model_is_too_large(
         )
 
 
-def test_where_it_cannot_be_tried_half_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@EACH_IN_ITS_TIME
+def test_who_stops_a_run_that_tries_what_fits_stops_it(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = fits(monkeypatch, 12, engine)
+    original = Task.noised
+
+    def noised(self: Task, at: int) -> Any:
+        if self.config.data.batch_size == 12 and at == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, at)
+
+    monkeypatch.setattr(Task, "noised", noised)
+    with pytest.raises(InterruptedRunError) as error:
+        train(tmp_path, {"data.batch_size": 24}, engine=engine)
+    assert str(error.value) == (
+        "stopped while trying data.batch_size=12 training.gradient_accumulation_steps=2, for memory is too short for"
+        " larger batches"
+    )
+    assert error.value.exit_code == 128 + signal.SIGINT and set(tried) == {24, 12}
+
+
+@pytest.mark.parametrize(("size", "part", "less"), [(6, 3, "half"), (9, 3, "1/3")])
+def test_where_it_cannot_be_tried_a_part_is_proposed(size: int, part: int, less: str, tmp_path: Path) -> None:
     from torch import nn
 
     class Own(nn.Module):
@@ -120,10 +145,10 @@ def test_where_it_cannot_be_tried_half_is_proposed(tmp_path: Path, monkeypatch: 
             raise RuntimeError(WORDS["torch"])
 
     with pytest.raises(TzdError) as error:
-        train(tmp_path, {"data.batch_size": 6}, denoiser=Own())
+        train(tmp_path, {"data.batch_size": size}, denoiser=Own())
     assert str(error.value) == (
-        "out of memory with data.batch_size=6: data.batch_size=3 training.gradient_accumulation_steps=2 takes about"
-        " half as much, and trains alike"
+        f"out of memory with data.batch_size={size}: data.batch_size={part}"
+        f" training.gradient_accumulation_steps={size // part} takes about {less} as much, and trains alike"
     )
 
 

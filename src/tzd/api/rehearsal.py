@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from tzd.config import RunConfig
-from tzd.errors import TzdError, is_out_of_memory
-from tzd.training.memory import free_memory, in_parts, settings_of, taken_addresses
+from tzd.errors import InterruptedRunError, is_out_of_memory
+from tzd.training.memory import DoesNotFitError, free_memory, in_parts, settings_of, taken_addresses
 
 _ALONE = (1, "1", "auto")  # devices of a run that is one process, unless a launcher started it
 
@@ -66,7 +66,9 @@ def smaller_batches(config: RunConfig, attempt: Callable[[RunConfig], Any] | Non
         return "make the model or data.block_size smaller"
     started = os.environ.get("WORLD_SIZE", "1") != "1" or "MLX_RANK" in os.environ
     if attempt is None or started or config.training.devices not in _ALONE or config.training.num_nodes > 1:
-        return f"{settings_of(parts[0])} takes about half as much, and trains alike"
+        share = config.data.batch_size // parts[0].data.batch_size
+        less = "half" if share == 2 else f"1/{share}"
+        return f"{settings_of(parts[0])} takes about {less} as much, and trains alike"
     print(f"out of memory with {settings_of(config)}: trying what fits", file=sys.stderr)
     on_host = sys.platform == "linux" and "DefaultCPUAllocator" in reason
     for smaller in parts:
@@ -87,7 +89,10 @@ def _fits(config: RunConfig, attempt: Callable[[RunConfig], Any]) -> bool:
             if not is_out_of_memory(error):
                 raise
             return False
-        except TzdError:  # as by the plan of `tzd.training.memory`
+        except InterruptedRunError as error:
+            what = f"stopped while trying {settings_of(config)}, for memory is too short for larger batches"
+            raise InterruptedRunError(what, error.exit_code - 128) from None
+        except DoesNotFitError:
             return False
     return True
 

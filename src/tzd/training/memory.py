@@ -21,6 +21,10 @@ _AT_MOST = 4 / 3  # times what is taken that a plan says
 _SPARE = 2.0  # times what a plan says that must be free: libraries take some, too, and what is freed is in pieces
 
 
+class DoesNotFitError(TzdError):
+    """A run is larger than its machine, going by its plan."""
+
+
 def in_parts(config: RunConfig) -> Iterator[RunConfig]:
     """The same run with its batches in more and smaller parts, the largest first."""
     size, passes = config.data.batch_size, config.training.gradient_accumulation_steps
@@ -72,7 +76,7 @@ def check_memory(task: Task, shapes: Shapes) -> None:
         shapes: of the network's weights.
 
     Raises:
-        TzdError: even the least that it may take is too much.
+        DoesNotFitError: even the least that it may take is too much.
     """
 
     def planned(config: RunConfig) -> float:
@@ -84,7 +88,7 @@ def check_memory(task: Task, shapes: Shapes) -> None:
     free = free_memory()
     fitting = next((config for config in in_parts(task.config) if planned(config) * _SPARE <= free), None)
     mend = f"{settings_of(fitting)} fits, and trains alike" if fitting else "make the model or data.block_size smaller"
-    raise TzdError(
+    raise DoesNotFitError(
         f"data.batch_size={task.config.data.batch_size} takes about {needed / 2**30:.1f} GiB of memory, and there are"
         f" {there / 2**30:.1f} GiB: {mend}"
     )
