@@ -150,7 +150,7 @@ def test_make_goes_on_with_what_was_interrupted_and_leaves_alone_what_is_trained
     trained = [shlex.split(line)[3:] for line in lines if "tzd train" in line]
     assert [line[0] for line in trained] == [f"training.run_folder=runs/shakespeare/{x}" for x in RUNS[1:]]
     assert ["training.resume=true" in line for line in trained] == [True, False, False]
-    assert lines[0] == "echo \"runs/shakespeare/denoiser is trained; remove it to train it anew\""
+    assert lines[0] == 'echo "runs/shakespeare/denoiser is trained; remove it to train it anew"'
 
 
 @pytest.mark.parametrize(
