@@ -107,3 +107,17 @@ def test_a_flipped_bit_of_a_file_of_pytorchs_is_noticed_or_changes_nothing(every
     noticed, wrong = changed(file.parent, every, lambda: as_bytes(read_arrays(file)))
     assert wrong == []
     assert noticed["weights.pt"]
+
+
+def test_a_tensor_that_is_marked_as_a_folder_is_no_tensor(tmp_path: Path) -> None:
+    import torch
+
+    file = tmp_path / "weights.pt"
+    torch.save({"a": torch.arange(3.0)}, file)
+    whole = bytearray(file.read_bytes())
+    entry = whole.rindex(b"PK\1\2", 0, whole.rindex(b"weights/data/0"))
+    whole[entry + 38] ^= 0x10
+    file.write_bytes(whole)
+    with pytest.raises(CheckpointError) as error:
+        read_arrays(file)
+    assert str(error.value) == f"{file} is damaged: weights/data/0 is marked as a folder; get the file again"

@@ -16,6 +16,7 @@ from tzd.checkpoint.single_file import assemble
 from tzd.errors import CheckpointError, first_line
 from tzd.printable import printable
 
+_FOLDER = 0x10  # among a zip's attributes of a file, as MS-DOS had it
 NORM_EPS = float(np.finfo(np.float32).eps)  # what the original's norms use, whatever a file beside it says
 
 
@@ -78,6 +79,11 @@ def _check_packing(path: Path) -> None:
             if (part := file.testzip()) is not None:
                 raise CheckpointError(
                     f"{path} is damaged: {printable(part)} is not what its checksum says; get the file again"
+                )
+            folder = next((member.filename for member in file.infolist() if member.external_attr & _FOLDER), None)
+            if folder is not None:  # PyTorch would take whatever is in memory for what is in it
+                raise CheckpointError(
+                    f"{path} is damaged: {printable(folder)} is marked as a folder; get the file again"
                 )
 
 
