@@ -21,8 +21,11 @@ hypothesis.settings.register_profile(  # of a mutant, that it fails is all there
 )
 hypothesis.settings.load_profile("untimed")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a script starts with `&`: Ctrl-C could not be tested
+# What a script starts with `&` or nohup ignores these, and runs heed that: neither could be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
