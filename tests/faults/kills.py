@@ -32,12 +32,14 @@ class Survived:
         phases: where SIGKILL hit, and how often.
         signals: how runs ended that were sent another signal.
         runs: how many were killed until they were done.
+        attempts: processes that were aimed at.
         bytes: how many were compared.
     """
 
     phases: Counter[str] = field(default_factory=Counter)
     signals: Counter[str] = field(default_factory=Counter)
     runs: int = 0
+    attempts: int = 0
     bytes: int = 0
 
     def __str__(self) -> str:
@@ -76,7 +78,8 @@ def campaign(
         survived.runs += 1
         victim = prepare(folder / f"{survived.runs}")
         while named(victim / RUN, "finished") != STEPS:
-            rng = random.Random(f"{seed} {survived.kills} {survived.signals.total()}")
+            survived.attempts += 1
+            rng = random.Random(f"{seed} {survived.attempts}")  # what misses is not aimed again
             pool = SIGNALS if rng.random() < signals else AIMS
             aim = rng.choices(pool, [aim.share for aim in pool])[0] if survived.kills < kills else None
             copied = engine == "torch" and rng.random() < forked and (aim is None or aim.name != "start-up")
