@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 import tzd
+from refusals import told
 from tzd.bench import corpus
 from tzd.cli import bench_speed, eval_samples, eval_tasks, mlx_sample, mlx_training, serve, showing, writing
 from tzd.config import TokenizerSettings
@@ -21,7 +21,6 @@ from tzd.corpus import Corpus
 from tzd.corpus.chat import PairTokenizer
 from tzd.corpus.tokenizer import make_tokenizer
 from tzd.diffusion.denoiser import FunctionDenoiser
-from tzd.errors import TzdError
 from tzd.web.asking import checked_text
 from tzd.web.limits import Limits
 
@@ -32,12 +31,6 @@ ANY: Any = SimpleNamespace()
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def told(call: Callable[[], Any]) -> str:
-    with pytest.raises(TzdError) as refused:
-        call()
-    return str(refused.value)
 
 
 def test_a_model_that_cannot_write_text_is_told_word_by_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from refusals import told
 from runs import config_in
 from tzd.config import DataSettings, TokenizerSettings
 from tzd.corpus import Corpus, chat, files, parallel, shards
@@ -26,7 +27,7 @@ from tzd.corpus.stream import Stream
 from tzd.corpus.tokenizer import load_tokenizer, make_tokenizer
 from tzd.corpus.tokenizers import hf
 from tzd.corpus.tokenizers._library import _no_panic
-from tzd.errors import CheckpointError, MissingExtraError, TzdError
+from tzd.errors import CheckpointError, MissingExtraError
 from tzd.training.data import open_data
 
 ABC = Corpus.from_text("text", "abc" * 100)
@@ -46,12 +47,6 @@ def raising(error: BaseException) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def told(call: Callable[[], Any]) -> str:
-    with pytest.raises(TzdError) as refused:
-        call()
-    return str(refused.value)
 
 
 def put(name: str, content: str | bytes) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import tzd
+from refusals import told
 from tzd import hub
 from tzd.api import model as loading
 from tzd.checkpoint import RunFolder
@@ -22,7 +23,6 @@ from tzd.checkpoint.single_file import _ours
 from tzd.config import TokenizerSettings, hf, litgpt_library
 from tzd.corpus import Corpus
 from tzd.corpus.tokenizer import make_tokenizer
-from tzd.errors import TzdError
 from tzd.viewers import plot, save
 from tzd.viewers.frontier import frontier_figure
 from tzd.viewers.html import player_html
@@ -42,12 +42,6 @@ REAL = {"sampler": "real text", "judge_nats_per_char": None}
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def told(call: Callable[[], Any]) -> str:
-    with pytest.raises(TzdError) as refused:
-        call()
-    return str(refused.value)
 
 
 CALLS: list[tuple[Callable[[], Any], str]] = [

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refusals import told
 from tzd.config import TinyConfig, TrainingSettings
-from tzd.errors import InterruptedRunError, TzdError
+from tzd.errors import InterruptedRunError
 
 mx = pytest.importorskip("mlx.core")
 
@@ -33,12 +34,6 @@ class Own(nn.Module):
 
     def __call__(self, tokens: Any) -> Any:
         return mx.zeros((*tokens.shape, 11))
-
-
-def told(call: Callable[[], Any]) -> str:
-    with pytest.raises(TzdError) as refused:
-        call()
-    return str(refused.value)
 
 
 def settings(workers: int = 0, **changes: Any) -> Callable[[], Any]:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from networks import CONFIG, TIMED, canvas, initial
+from refusals import told
 from tzd.config import TinyConfig, TrainingSettings
 from tzd.engines import formats
 from tzd.engines.torch import hf_files, inference, trainer
@@ -25,7 +26,7 @@ from tzd.engines.torch.denoiser import TorchDenoiser, build, load_denoiser
 from tzd.engines.torch.hf import _loaded
 from tzd.engines.torch.pt import read_arrays
 from tzd.engines.torch.sharded import ShardedStrategy
-from tzd.errors import InterruptedRunError, TzdError
+from tzd.errors import InterruptedRunError
 
 ANY: Any = SimpleNamespace()
 
@@ -33,12 +34,6 @@ ANY: Any = SimpleNamespace()
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def told(call: Callable[[], Any]) -> str:
-    with pytest.raises(TzdError) as refused:
-        call()
-    return str(refused.value)
 
 
 def raising(error: Exception) -> Callable[..., Any]:

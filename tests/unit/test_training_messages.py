@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from refusals import told
 from runs import config_in
-from tzd.errors import ConfigError, TzdError
+from tzd.errors import ConfigError
 from tzd.training import run as runs
 from tzd.training.course import Course
 from tzd.training.records import read_metrics
@@ -22,12 +22,6 @@ from tzd.training.task import Task, make_task
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def told(call: Callable[[], Any]) -> str:
-    with pytest.raises(TzdError) as refused:
-        call()
-    return str(refused.value)
 
 
 def task(**changes: Any) -> Task:
