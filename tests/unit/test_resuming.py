@@ -139,6 +139,17 @@ def test_a_signal_during_the_first_validation_is_heard(
     assert_same_weights(resumed, train(tmp_path / "straight"))
 
 
+def test_a_signal_while_the_first_batch_is_made_is_heard(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for first, resume in ((0, False), (1, True)):  # the first batch of a new run, and of one that goes on
+        with monkeypatch.context() as patch, pytest.raises(InterruptedRunError) as stopped:
+            send_at(patch, first)
+            train(tmp_path, {"training.resume": resume})
+        assert str(stopped.value).startswith(f"stopped and saved at step {first + 1}")
+        assert stopped.value.exit_code == 143
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_run_gives_the_signals_back_however_it_ends(
     fails: bool, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -176,12 +187,16 @@ class KilledError(Exception):
     pass
 
 
+def die() -> None:
+    raise KilledError
+
+
 def die_before_naming(monkeypatch: pytest.MonkeyPatch, pointer: str) -> None:
     original = RunFolder.point
 
     def point(self: RunFolder, name: Any, step: int | None) -> None:
         if name == pointer:
-            raise KilledError
+            die()
         original(self, name, step)
 
     monkeypatch.setattr(RunFolder, "point", point)
@@ -329,6 +344,17 @@ def test_a_run_goes_on_in_the_folder_that_was_named_for_it(tmp_path: Path) -> No
         train(tmp_path, named)
     again = train(tmp_path, {**named, "training.resume": True, "training.max_steps": 8})
     assert (again.path, again.steps()[-1]) == (tmp_path / "here", 8)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_anew_in_the_folder_that_was_named_for_it(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"training.run_folder": str(tmp_path / "here"), "logger": {"kind": ["csv", "tensorboard"]}}
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(RunFolder, "check_held", lambda run: die())
+        train(tmp_path, named)
+    assert [path.name for path in (tmp_path / "here").glob("events*")] == ["events.out.tfevents.0000000000.tzd"]
+    assert train(tmp_path, named).is_finished(6)
 
 
 def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ class Signals:
         self._previous: dict[int, Any] = {}
 
     def open(self) -> None:
-        """Listens, in place of whoever did; once more, in place of whoever listens by now."""
+        """Listens, in place of whoever did."""
         if threading.current_thread() is threading.main_thread():
             for number in _HEARD:
                 if signal.getsignal(number) is signal.SIG_IGN:
                     continue
-                self._previous.setdefault(number, signal.signal(number, self._receive))
+                self._previous[number] = signal.signal(number, self._receive)
 
     def close(self) -> None:
         """Gives the signals back to who listened first."""

@@ -143,17 +143,17 @@ class CourseCallback(L.Callback):
         self.course.restore(state_dict)
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Has the processes meet, before any of them does what may fail; listens for signals before Lightning does.
+        """Has the processes meet, before any of them does what may fail; listens for signals in Lightning's place.
 
-        Lightning has given them back by the time of `teardown`: to give them to Lightning then would keep its handlers,
-        and with them the network, for good.
+        Lightning, which would begin to listen a moment later, leaves by an exception once it has heard one, and tells
+        the other processes of it wherever they are.
         """
         self.trainee.meet()
         self.signals.open()
+        trainer._signal_connector.register_signal_handlers = lambda: None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Listens for signals, in place of Lightning's own handlers, and begins."""
-        self.signals.open()
+        """Begins."""
         self.course.begin(trainer.global_step, resumed=self.resumed)
 
     def on_train_batch_end(
