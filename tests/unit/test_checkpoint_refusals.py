@@ -180,7 +180,8 @@ def test_what_a_file_says_has_one_digest_in_whatever_order_it_says_it(tmp_path):
 
 def test_a_folder_with_traces_of_a_run_alone_is_as_good_as_an_empty_one():
     run = RunFolder.at("run")
-    for name in ("lock", "metrics.csv", "samples.txt", ".last.12.tmp"):
+    (run.path / "wandb").mkdir()
+    for name in ("lock", "metrics.csv", "samples.txt", ".last.12.tmp", "events.out.tfevents.0000000012.tzd"):
         (run.path / name).touch()
     assert RunFolder.at("run").is_blank()
     (run.path / "notes").touch()

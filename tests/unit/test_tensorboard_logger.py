@@ -13,6 +13,7 @@ import pytest
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tensorboard_events import events, scalars, texts
+from tzd.checkpoint import RunFolder
 from tzd.config import RunConfig, run_config
 from tzd.errors import TzdError, UserError
 from tzd.loggers.tensorboard import TensorBoardLogger
@@ -66,6 +67,21 @@ def test_tensorboard_drops_what_was_logged_after_the_checkpoint(resume_step: int
     assert [step for step, _ in texts(tmp_path, "val-samples/1")] == [*kept, 5, 6]
     assert [step for step, _ in texts(tmp_path, "config")] == [0, *[resume_step + 1] * (resume_step < 5), 6]
     assert len(list(tmp_path.iterdir())) == 1  # a server that knows nothing of restarts sees nothing stale
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_test_that_did_not_come_to_its_end_is_dropped_from_events(ended: bool, tmp_path: Path) -> None:
+    run, logger = RunFolder(tmp_path), TensorBoardLogger(RunConfig(), tmp_path)
+    log_steps(logger, 1, 2)
+    logger.log({"step": 2, "test_nats_per_token": 2.5})
+    logger.log_samples(2, [Written(0.7, "at the end")], "test")
+    run.checkpoint_path(2).mkdir()
+    if ended:
+        run.point("finished", 2)
+    logger = TensorBoardLogger(RunConfig(), tmp_path, 2)
+    assert scalars(tmp_path, VAL) == [(1, 1.0), (2, 2.0)]
+    told = [tag for tag in events(tmp_path).Tags()["tensors"] if tag.startswith("test")]
+    assert told == ["test/nats_per_token", "test-samples/1"] * ended
 
 
 def test_tensorboard_goes_on_after_a_torn_end(tmp_path: Path) -> None:

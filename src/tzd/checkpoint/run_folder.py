@@ -21,7 +21,9 @@ Pointer = Literal["last", "best", "finished"]
 _STEP = re.compile(r"step-(\d{8,18})", re.ASCII)
 _POINTER = re.compile(rf"({_STEP.pattern})(?: ([0-9a-f]{{8}}))?", re.ASCII)  # older versions wrote no checksum
 _LOGGED = ("metrics.csv", "samples.txt")
-_TRACES = ("lock", *_LOGGED)  # what a run leaves that ended before its first checkpoint
+_TRACE = re.compile(  # what a run leaves that ended before its first checkpoint; W&B's folder keeps each of its runs
+    rf"lock|{'|'.join(map(re.escape, _LOGGED))}|events\.out\.tfevents\.\d{{1,18}}\.tzd|wandb|\..*\.tmp", re.ASCII
+)
 _HOST = socket.gethostname()  # now: that of a laptop changes with its network
 
 
@@ -97,7 +99,7 @@ class RunFolder:
 
     def is_blank(self) -> bool:
         """Whether nothing would be lost if a run began in the folder: it is empty but for traces of one."""
-        return all(path.name in _TRACES or re.fullmatch(r"\..*\.tmp", path.name) for path in self.path.iterdir())
+        return all(_TRACE.fullmatch(path.name) for path in self.path.iterdir())
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint of a step lies, or is to lie."""
@@ -149,6 +151,16 @@ class RunFolder:
             return self.resolve("finished") == self.checkpoint_path(step)
         except CheckpointError:  # it went on from there, and the checkpoint is no more
             return False
+
+    def keeps(self, step: int, resume_step: int, *, test: bool) -> bool:
+        """Whether what was logged at a step stays where the run goes on from a checkpoint.
+
+        Args:
+            step: at which it was logged.
+            resume_step: that of the checkpoint.
+            test: whether it belongs to the test, which is made again unless it came to its end.
+        """
+        return step < resume_step or (step == resume_step and (not test or self.is_finished(step)))
 
     def prune(self, keep: Collection[int] = ()) -> None:
         """Deletes the checkpoints that are neither the last nor the best nor of one of the steps `keep`."""

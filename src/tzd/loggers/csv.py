@@ -39,12 +39,12 @@ class CsvLogger:
         self._metrics, self._samples = folder / METRICS, folder / SAMPLES
         rows, samples = [], b""
         if resume_step is not None:
-            tested = RunFolder(folder).is_finished(resume_step)
+            run = RunFolder(folder)
             if self._metrics.exists():
                 rows = read_rows(self._metrics)
-                rows = [row for row in rows if _is_kept(int(row["step"]), _is_test(row), resume_step, tested)]
+                rows = [row for row in rows if run.keeps(int(row["step"]), resume_step, test=_is_test(row))]
             with one_line_errors(self._samples), suppress(FileNotFoundError):
-                samples = _samples_until(resume_step, read_file(self._samples), tested)
+                samples = _samples_until(resume_step, read_file(self._samples), run)
         replace_file(self._metrics, "".join([_line(COLUMNS), *(_row(row) for row in rows)]).encode())
         replace_file(self._samples, samples)
 
@@ -85,19 +85,14 @@ def _line(cells: Iterable[object]) -> str:
     return ",".join(map(str, cells)) + "\n"
 
 
-def _is_kept(step: int, is_test: bool, resume_step: int, tested: bool) -> bool:
-    """Whether what was logged at a step stays when a run goes on, whose test at the step of resuming was whole."""
-    return step < resume_step or (step == resume_step and (tested or not is_test))
-
-
 def _is_test(row: Mapping[str, str]) -> bool:
     return any(cell for name, cell in row.items() if name.startswith("test_"))
 
 
-def _samples_until(step: int, data: bytes, tested: bool) -> bytes:
+def _samples_until(step: int, data: bytes, run: RunFolder) -> bytes:
     """The texts up to a step; what follows the last blank line, which ends each, was torn."""
     whole = data[: data.rfind(_END) + len(_END)] if _END in data else b""
     for header in _HEADER.finditer(whole):
-        if not _is_kept(int(header[1]), bool(header[2]), step, tested):
+        if not run.keeps(int(header[1]), step, test=bool(header[2])):
             return whole[: header.start()]
     return whole

@@ -16,6 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from tzd.checkpoint import RunFolder
 from tzd.checkpoint.durable import append_bytes, one_line_errors, replace_file
 from tzd.config import RunConfig
 from tzd.errors import UserError, first_line
@@ -41,8 +42,8 @@ class TensorBoardLogger:
         Args:
             config: the run's, which is shown among the texts.
             folder: the run folder.
-            resume_step: step of the checkpoint from which the run goes on; what was logged after it is dropped. None
-                for a new run.
+            resume_step: step of the checkpoint from which the run goes on; what was logged after it is dropped, and
+                so is a test that did not come to its end. None for a new run.
 
         Raises:
             UserError: the last file is no such file.
@@ -107,11 +108,17 @@ def _record(event: Event) -> bytes:
 
 def _events_until(step: int, file: Path) -> list[Event]:
     """What was logged up to a step; a torn end is dropped."""
+    run = RunFolder(file.parent)
     try:
         events = LegacyEventFileLoader(str(file)).Load() if file.is_file() else ()
-        return [event for event in events if event.HasField("summary") and event.step <= step]
+        told = [event for event in events if event.HasField("summary")]
+        return [event for event in told if run.keeps(event.step, step, test=_is_test(event))]
     except Exception as error:  # whatever a damaged file makes the library raise
         raise UserError(f"{file} cannot be read: {first_line(error)}; remove it, and what it shows is gone") from error
+
+
+def _is_test(event: Event) -> bool:
+    return any(value.tag.startswith(("test/", "test-samples/")) for value in event.summary.value)
 
 
 def _verbatim(text: str) -> str:
