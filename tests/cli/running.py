@@ -48,13 +48,15 @@ def on_terminal(
         return code, written.result(60)
 
 
-def on_terminal_alone(*arguments: object, interrupt_at: str | None = None) -> tuple[int, str]:
-    """The same in a process of its own."""
+def on_terminal_alone(
+    *arguments: object, interrupt_at: str | None = None, by: signal.Signals = signal.SIGINT
+) -> tuple[int, str]:
+    """The same in a process of its own, and by any signal."""
     outer, inner = pty.openpty()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **_environment((80, 24), {})}
     process = subprocess.Popen([TZD, *map(str, arguments)], stdin=inner, stdout=inner, stderr=inner, env=environment)
     os.close(inner)
-    written = _read(outer, lambda: process.send_signal(signal.SIGINT), interrupt_at)
+    written = _read(outer, lambda: process.send_signal(by), interrupt_at)
     return process.wait(60), written
 
 

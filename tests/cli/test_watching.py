@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -113,10 +114,11 @@ def test_no_color_leaves_colours_out(trace: Path):
     assert not colours.search(written)
 
 
-def test_control_c_leaves_the_terminal_whole_and_no_file(trace: Path, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["control_c", "sigterm"])
+def test_who_is_interrupted_leaves_the_terminal_whole_and_no_file(number: signal.Signals, trace: Path, tmp_path: Path):
     arguments = ["watch", trace, "--speed", 4, "--save", tmp_path / "x.gif"]
-    code, written = on_terminal_alone(*arguments, interrupt_at="step 2 ")
-    assert code == 130
+    code, written = on_terminal_alone(*arguments, interrupt_at="step 2 ", by=number)
+    assert code == 128 + number
     assert written.rfind("\x1b[?25h") > written.rfind("\x1b[?25l") > -1
     assert written.endswith("tzd: interrupted\r\n")
     assert list(tmp_path.iterdir()) == [trace]

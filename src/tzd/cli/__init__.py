@@ -1,7 +1,7 @@
 """The command line: `tzd COMMAND …`, one module per command.
 
 Only the chosen command's module is imported, so that `tzd --help` is instant. Whatever a user can get wrong ends in
-one line on stderr and an exit code: 2 for what was given, 1 for what failed, 130 when interrupted.
+one line on stderr and an exit code: 2 for what was given, 1 for what failed, 128 + N when interrupted by signal N.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
-from contextlib import suppress
-from typing import NoReturn
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from types import FrameType
+from typing import Any, NoReturn
 
 from tzd import __version__
 from tzd.errors import TzdError, UserError, is_out_of_memory, nearest
@@ -45,6 +49,7 @@ SCRIPTS: dict[str, tuple[str, str]] = {  # the commands of Tiny Diffusion's MLX 
     "game_of_life_mlx.py": ("tzd.cli.game_of_life_mlx", "play the Game of Life on a text, as the MLX port does"),
 }
 _ALL = {**COMMANDS, **SCRIPTS}
+_LISTEN = ("train", "mlx_training.py", "serve")  # hear signals themselves
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -73,8 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except TzdError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as told:
+        return _fail("interrupted", 128 + (told.args[0] if told.args else signal.SIGINT))
     except BrokenPipeError:  # the reader has gone (`tzd sample … | head`): nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -116,7 +121,33 @@ def _run(argv: list[str]) -> int:
         what = "option" if name.startswith("-") else "command"
         raise UserError(f"unknown {what} '{name}'{nearest(name, [*COMMANDS, '--help', '--version'])}")
     args = _parse(name, argv[1:])
-    return int(importlib.import_module(_ALL[name][0]).run(args))
+    with nullcontext() if name in _LISTEN else _as_by_ctrl_c():
+        return int(importlib.import_module(_ALL[name][0]).run(args))
+
+
+@contextmanager
+def _as_by_ctrl_c() -> Iterator[None]:
+    """Has SIGTERM and a closed terminal end a command as Ctrl-C does, cleaned up; a second one ends it at once.
+
+    Where somebody else listens, or the signal is to be ignored (nohup), it stays so.
+    """
+
+    def answer(by: Any) -> None:
+        for number in heard:
+            signal.signal(number, by)
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        answer(signal.SIG_DFL)
+        raise KeyboardInterrupt(number)
+
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]  # Windows has none
+    alone = threading.current_thread() is threading.main_thread()  # the only one that may listen
+    heard = [number for number in numbers if alone and signal.getsignal(number) is signal.SIG_DFL]
+    answer(leave)
+    try:
+        yield
+    finally:
+        answer(signal.SIG_DFL)
 
 
 def _help() -> str:

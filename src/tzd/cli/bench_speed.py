@@ -6,8 +6,6 @@ import argparse
 import json
 import math
 import os
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,15 +63,6 @@ def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints a table for each cell, says what it skips."""
     _check(args)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleans up, as Ctrl-C does
-    try:
-        _measure(args)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return 0
-
-
-def _measure(args: argparse.Namespace) -> None:
     if args.action in ("train", "sample"):
         _complete(args)
     report = Report(args)
@@ -87,6 +76,7 @@ def _measure(args: argparse.Namespace) -> None:
         from tzd.bench import corpus
 
         report.add(corpus.measure(args.mebibytes), corpus.table)
+    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
