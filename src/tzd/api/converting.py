@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from tzd.api.model import read_sampling
@@ -16,6 +17,7 @@ from tzd.engines.formats import read_any
 from tzd.errors import UserError, nearest
 
 _LARGEST = 2**20  # of what is said about a file: heads, tokens of a window
+_WHERE_IT_LAY = ("save_dir", "run_folder", "resume", "export_to")  # of a run's settings
 OTHERS_WEIGHTS = (".npz", ".pt", ".pth", ".safetensors", ".ckpt")  # endings of files; a checkpoint is a folder
 
 
@@ -29,6 +31,8 @@ def convert(
     sampling: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes what `source` holds in another format, without the state that training could resume from.
+
+    What is said of the training goes with it, but for where the run lay and for paths of the machine that trained it.
 
     Args:
         source: what `load` takes.
@@ -82,6 +86,7 @@ def converted(
         if path.exists():
             raise UserError(f"{path} exists already: choose another name")
     checkpoint = read_any(source, **given)
+    checkpoint = replace(checkpoint, config=_without_places(checkpoint.config))
     if beside:
         return destination, write_npz(destination, checkpoint)
     described = checkpoint.section("tokenizer")
@@ -90,6 +95,29 @@ def converted(
         destination, config={**checkpoint.config, **said}, weights=checkpoint.weights, files=files, dtype=dtype
     )
     return written, None
+
+
+def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says, without what names a place of the machine that trained it."""
+    run = config.get("provenance", {}).get("run")
+    if not isinstance(run, Mapping):
+        return dict(config)
+    return {**config, "provenance": {**config["provenance"], "run": {name: _kept(said) for name, said in run.items()}}}
+
+
+def _kept(settings: Any) -> Any:
+    if not isinstance(settings, Mapping):
+        return settings
+    return {name: value for name, value in settings.items() if name not in _WHERE_IT_LAY and not _is_place(value)}
+
+
+def _is_place(value: Any) -> bool:
+    """Whether it is a path, or several with commas between them, that means something on one machine alone."""
+    paths = [part.strip() for part in value.split(",")] if isinstance(value, str) else []
+    return any(
+        path.startswith(("~", "/", "\\")) or PureWindowsPath(path).drive or ".." in PurePosixPath(path).parts
+        for path in paths
+    )
 
 
 def _number(name: str, value: Any) -> int | None:
