@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from running import Run
 
 import tzd as package
 from tzd.checkpoint import shipped as finding
+from tzd.checkpoint import write_checkpoint
 from tzd.checkpoint.shipped import default_model, shipped
 from tzd.errors import CheckpointError
 
@@ -174,6 +176,25 @@ def test_a_copy_without_models_says_so_in_one_line(tzd: Run, monkeypatch: pytest
         assert result.stderr == "tzd: this copy of tzd comes without a model: name a checkpoint\n"
     with pytest.raises(CheckpointError, match="comes without a model"):
         package.load()
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"corpus": "mine", "validation": {"nats_per_token": None}}], ids=["none", "bound"]
+)
+def test_a_model_that_does_not_say_how_good_it_is_is_listed_too(
+    said: dict, tzd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(finding, "_FOLDERS", (tmp_path / "weights",))
+    folder = write_checkpoint(tmp_path / "weights" / "a", config={"provenance": said}, weights={"w": np.zeros(25_000)})
+    result = tzd("models")
+    assert (result.returncode, result.stdout) == (
+        0,
+        "a (where no other is named)\n"
+        f"  learnt {said.get('corpus', 'what it does not say')}: not validated\n"
+        f"  0.1 MB in {folder}\n",
+    )
+    (told,) = json.loads(tzd("models", "--json").stdout).values()
+    assert (told["corpus"], told["nats_per_token"]) == (said.get("corpus"), None)
 
 
 def test_training_begins_with_weights_stored_in_eight_bits(tzd: Run, trained: Path):
