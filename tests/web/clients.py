@@ -18,6 +18,7 @@ from serving import STEPS, Server
 JOIN, CANCEL, DATA = "/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/queue/data?session_hash="
 LONG = ["", "renoise", STEPS, 0.8, 20, 0, 0]  # a run that somebody has to end
 WRITTEN = ["apple ", "ancestral", 4, 0.8, 30, 0]  # one that ends by itself, without its seed
+WAITS: tuple[Any, ...] = ({"__type__": "update"}, [])  # what stands in the place of a picture while a run waits
 SEEDS = 4
 HUGE = 100_000_000
 PATIENCE = 60.0  # seconds in which a busy machine answers
@@ -163,7 +164,7 @@ async def _first_picture(load: Load, draw: random.Random) -> AsyncGenerator[tupl
     if status == 200:
         async with contextlib.aclosing(load.messages(session)) as messages:
             async for message in messages:
-                if message["msg"] == "process_generating":
+                if message["msg"] == "process_generating" and message["output"]["data"][0] not in WAITS:
                     yield session, run
 
 

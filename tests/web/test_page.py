@@ -209,14 +209,16 @@ def test_a_full_queue_is_said_on_the_page_and_stop_ends_a_run_that_waits(page: p
             next(held.enter_context(closing(server.listen(name))))
         fill(page, "apple ", Length=5, Steps=3)
         press(page, "Write")
+        page.locator("#write-status .running b", has_text="waiting: next").wait_for()
         choose(page, "Life")
         press(page, "Play")
         message = page.locator(".toast-body", has_text="This application is currently busy")
         message.wait_for()
         choose(page, "Write")
         press(page, "Stop")
+        over(page, word="stopped")
         press(page, "Write")  # in the place that is free again
-        page.wait_for_timeout(500)
+        page.locator("#write-status .running b", has_text="waiting: next").wait_for()
         assert message.count() == 1 and page.locator("#write-status .over").count() == 0
     over(page)
     assert len(result(page)) == 11

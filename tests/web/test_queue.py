@@ -69,8 +69,18 @@ class Listener:
     def kinds(self) -> list[str]:
         return [message["msg"] for message in self.sent]
 
+    @property
+    def pictures(self) -> list[str]:
+        """What the first output has shown, whole or as what replaces it."""
+        told = [message["output"]["data"][0] for message in self.sent if message["msg"] == "process_generating"]
+        return [data if isinstance(data, str) else data[0][-1] for data in told]
+
     async def hears(self, kind: str) -> None:
         while kind not in self.kinds:
+            await asyncio.sleep(0.001)
+
+    async def sees(self, picture: str) -> None:
+        while picture not in self.pictures:
             await asyncio.sleep(0.001)
 
 
@@ -102,7 +112,8 @@ def work() -> Iterator[Work]:
 
 @pytest.fixture
 def places(work: Work) -> Iterator[Queue]:
-    places = Queue({0: work.pictures, 1: work.refused, 2: work.broken, 3: work.panicking}, LIMITS)
+    begins = {0: work.pictures, 1: work.refused, 2: work.broken, 3: work.panicking}
+    places = Queue(begins, lambda number, before: (f"run {number} waits for {before}", "same"), LIMITS)
     yield places
     work.go.release(1000)
     places.close()
@@ -219,13 +230,38 @@ def test_the_next_run_begins_when_one_is_ended(places: Queue, work: Work, how: s
             assert first.sent[-2]["output"] == {} and first.kinds[-1] == "close_stream"
         first.left.set()
         await listens
-        assert second.kinds == [] and places.busy == 1  # a run ends at its next picture
+        assert second.pictures == ["run 0 waits for 0"] and places.busy == 1  # a run ends at its next picture
         work.go.release()
-        await second.hears("process_generating")
+        await second.sees("picture 0")
         assert work.closed.acquire(blocking=False)
         work.go.release()
         await second.hears("close_stream")
         second.left.set()
+        await until_empty(places)
+
+    lived(scene())
+
+
+def test_who_waits_is_told_how_many_wait_before_and_no_more_often_than_that_changes(places: Queue, work: Work) -> None:
+    async def scene() -> None:
+        names = [await places.join(0, [1], name) for name in "abc"]
+        heard = [await listened(places, name) for name in "abc"]
+        (first, _), (second, _), (third, _) = heard
+        for listener, picture in ((first, "picture 0"), (second, "run 0 waits for 0"), (third, "run 0 waits for 1")):
+            await listener.sees(picture)
+        places.cancel(names[1] or "", "b")
+        await second.hears("process_completed")
+        await third.sees("run 0 waits for 0")
+        await places.join(0, [1], "d")  # behind the third, which hears nothing of it
+        work.go.release()
+        await third.sees("picture 0")
+        work.go.release(2)
+        for listener, _ in heard:
+            await listener.hears("close_stream")
+            listener.left.set()
+        assert first.pictures == ["picture 0"] and second.pictures == ["run 0 waits for 0"]
+        assert third.pictures == ["run 0 waits for 1", "run 0 waits for 0", "picture 0"]
+        places.leave(at(places, "d"))
         await until_empty(places)
 
     lived(scene())

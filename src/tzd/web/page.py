@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -65,6 +65,16 @@ def build(runs: Runs, title: str, line: str) -> gr.Blocks:
             None, result, board, js="text => text", api_visibility="private"
         )  # Life goes on with what is written
     return page.queue(api_open=False)  # `tzd.web.queue` is the queue; the library's own never begins
+
+
+def waiting(outputs: Sequence[Any], before: int) -> tuple[Any, ...]:
+    """What a run's outputs show while it waits and so many others will begin before it: a line, and what they did."""
+    said = status([f"waiting: {before} before you" if before else "waiting: next"], "running")
+    return tuple(said if _is_status(output) else {"__type__": "update"} for output in outputs)
+
+
+def _is_status(output: Any) -> bool:
+    return str(output.elem_id).endswith("-status")
 
 
 def _write_tab(runs: Runs) -> gr.Textbox:
@@ -136,7 +146,7 @@ def _life_tab(runs: Runs) -> gr.Textbox:
 
 def _connect(start: gr.Button, stop: gr.Button, run: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
     """One button starts a run, the other one ends it."""
-    says = next(output for output in outputs if str(output.elem_id).endswith("-status"))
+    says = next(filter(_is_status, outputs))
     # Values come as the browser sent them: `tzd.web.asking` checks them, and says what is wrong in words.
     running = start.click(run, inputs, outputs, api_visibility="private", show_progress="hidden")
     stop.click(None, says, says, js=STOPPED, cancels=[running], api_visibility="private")

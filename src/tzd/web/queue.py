@@ -24,18 +24,26 @@ from tzd.web.limits import Limits
 ALONE = 10.0  # seconds within which a browser begins to listen to what it has started
 
 Begin = Callable[..., Any]  # a generator of what the page's outputs show
+Shown = tuple[Any, ...]  # by them
 Message = dict[str, Any]
 
 
 class Run:
     """One press of a button."""
 
-    def __init__(self, session: Session, begin: Callable[[], Any]) -> None:
-        self.name, self.session, self.begin = secrets.token_hex(16), session, begin
-        self.shown: tuple[str, ...] | None = None  # the last picture; a thread sets it
+    def __init__(self, session: Session, begin: Callable[[], Any], waits: Callable[[int], Shown]) -> None:
+        self.name, self.session, self.begin, self._waits = secrets.token_hex(16), session, begin, waits
+        self.shown: Shown | None = None  # the last picture; a thread sets it once the run has begun
         self.refusal: str | None = None
         self.stopped = self.over = False
-        self._told: tuple[str, ...] | None = None
+        self._told: Shown | None = None
+        self._before: int | None = None
+
+    def wait(self, before: int) -> None:
+        """Shows how many wait before it."""
+        if before != self._before:
+            self._before, self.shown = before, self._waits(before)
+            self.session.news.set()
 
     def news(self) -> list[Message]:
         """What has happened since it was asked last, as the library's page wants to hear it."""
@@ -85,11 +93,12 @@ class Queue:
 
     Args:
         begins: what each number starts, with a request's values.
+        waits: what a run of a number shows while it waits, by how many wait before it.
         limits: how many places there are.
     """
 
-    def __init__(self, begins: Mapping[int, Begin], limits: Limits) -> None:
-        self._begins, self._limits = begins, limits
+    def __init__(self, begins: Mapping[int, Begin], waits: Callable[[int, int], Shown], limits: Limits) -> None:
+        self._begins, self._waits, self._limits = begins, waits, limits
         self._threads = ThreadPoolExecutor(limits.concurrency, thread_name_prefix="tzd-run")
         self._waiting: deque[Run] = deque()
         self._sessions: dict[str, Session] = {}
@@ -121,7 +130,7 @@ class Queue:
         if session is None:
             session = self._sessions[name] = Session(name)
             session.patience = asyncio.get_running_loop().call_later(ALONE, self.leave, session)
-        run = Run(session, lambda: self._begins[number](*values))
+        run = Run(session, lambda: self._begins[number](*values), lambda before: self._waits(number, before))
         session.runs[run.name] = run
         self._waiting.append(run)
         self._fill()
@@ -162,6 +171,12 @@ class Queue:
         while self._waiting and self.busy < self._limits.concurrency:
             self.busy += 1
             self._threads.submit(self._compute, self._waiting.popleft(), asyncio.get_running_loop())
+        self._count()
+
+    def _count(self) -> None:
+        """Tells who waits of how many before it."""
+        for before, run in enumerate(self._waiting):
+            run.wait(before)
 
     def _stop(self, run: Run) -> None:
         if run.over:
@@ -170,6 +185,7 @@ class Queue:
         run.session.news.set()
         if run in self._waiting:
             self._waiting.remove(run)
+            self._count()
 
     def _compute(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread of its own."""
@@ -194,7 +210,7 @@ class Queue:
         self._fill()
 
 
-def _until(pictures: Iterator[tuple[str, ...]], run: Run) -> Iterator[tuple[str, ...]]:
+def _until(pictures: Iterator[Shown], run: Run) -> Iterator[Shown]:
     for shown in pictures:
         if run.stopped:
             return

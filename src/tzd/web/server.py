@@ -69,22 +69,22 @@ def application(model: Model, name: str, limits: Limits, *, local: bool) -> Any:
 
     from tzd.web import theme
     from tzd.web.door import Door
-    from tzd.web.page import build
+    from tzd.web.page import build, waiting
     from tzd.web.queue import Queue
     from tzd.web.recordings import FORMATS, Recordings
     from tzd.web.runs import Runs
 
-    recordings, waiting = Recordings(), threading.Semaphore(FILES)
+    recordings, drawing = Recordings(), threading.Semaphore(FILES)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/run/{name}/{ending}")
     def file(name: str, ending: str) -> Response:
-        if not waiting.acquire(blocking=False):
+        if not drawing.acquire(blocking=False):
             return Response("others are waiting for files: try again in a moment", 503, media_type="text/plain")
         try:
             drawn = recordings.file(name, ending)
         finally:
-            waiting.release()
+            drawing.release()
         if drawn is None:
             return Response("this run is not kept any more: run it again", 404, media_type="text/plain")
         headers = {"content-disposition": f'attachment; filename="tzd{ending}"'}
@@ -100,7 +100,8 @@ def application(model: Model, name: str, limits: Limits, *, local: bool) -> Any:
             f"gradio {gr.__version__} speaks {spoken}, and tzd's page {PROTOCOL}: install gradio 6.20 or 6.31"
         )
     runs = {number: run for number, run in page.fns.items() if run.fn is not None}
-    queue = Queue({number: run.fn for number, run in runs.items()}, limits)
+    begins = {number: run.fn for number, run in runs.items()}
+    queue = Queue(begins, lambda number, before: waiting(runs[number].outputs, before), limits)
     door = Door(app, limits.message, {number: len(run.inputs) for number, run in runs.items()}, queue)
     return TrustedHostMiddleware(door, [*LOCAL, "[::1]"]) if local else door
 
