@@ -16,6 +16,8 @@ from runs import assert_same_weights, rows, train
 from tzd.checkpoint import RunFolder, read_checkpoint, write_checkpoint
 from tzd.checkpoint.durable import replace_file
 from tzd.cli import main
+from tzd.config import TokenizerSettings
+from tzd.corpus.build import build_shards
 from tzd.errors import TzdError, UserError
 from tzd.loggers.csv import CsvLogger
 from tzd.training.records import Written
@@ -210,8 +212,34 @@ def test_a_command_on_a_full_disk_ends_in_one_line(
     for name, command in commands.items():
         assert main(command) == 1, command
         said = capsys.readouterr().err.splitlines()[-1]
-        assert said.startswith(f"tzd: cannot write {disk / name}: {FULL}; make room"), said
+        assert said.startswith(f"tzd: cannot write {disk / name}: {FULL}; make room for "), said
         assert files(disk) == before and sorted(path.name for path in disk.iterdir()) == ["ballast", "folder"]
+
+
+@pytest.mark.parametrize("room", [1 << 18, 3 << 20], ids=["at_once", "on_the_way"])
+def test_with_as_much_more_room_as_the_message_says_shards_fit(room: int, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox\n" * (1 << 17))  # 2.5 MiB, of which a byte is two in shards
+    told = re.compile(
+        r"cannot write .*: No space left on device; make room for about (\d+) (KiB|MiB) more, as it takes about"
+        r" (\d+) (KiB|MiB), or choose another --out"
+    )
+    with small_disk(tmp_path / "disk", 12 << 20) as disk:
+
+        def build() -> None:
+            build_shards([str(text)], disk / "shards", TokenizerSettings("byte"), separator="\n")
+
+        ballast = fill(disk, room)
+        with pytest.raises(TzdError) as error:
+            build()
+        assert [path.name for path in disk.iterdir()] == ["ballast"] and free(disk) == room
+        said = told.fullmatch(str(error.value))
+        assert said is not None, error.value
+        ballast.unlink()
+        fill(disk, (room + int(said[1]) * UNITS[said[2]]) // PAGE * PAGE)
+        build()
+        taken = sum(file.stat().st_size for file in (disk / "shards").iterdir())
+        assert taken < int(said[3]) * UNITS[said[4]] < 1.7 * taken
 
 
 def test_an_answer_that_finds_no_room_ends_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:

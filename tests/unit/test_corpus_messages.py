@@ -171,10 +171,12 @@ def test_a_dataset_without_a_split_to_train_on_is_told_word_by_word(monkeypatch:
 
 def test_a_build_that_fails_is_told_word_by_word(monkeypatch: pytest.MonkeyPatch) -> None:
     def fill_the_disk() -> None:
-        with _under_construction(Path("out")):
+        with _under_construction(Path("out"), lambda: 0):
             raise OSError(28, "No space left on device")
 
-    assert told(fill_the_disk) == "cannot write out: No space left on device; make room, or choose another --out"
+    assert told(fill_the_disk) == (
+        "cannot write out: No space left on device; make room for it, or choose another --out"
+    )
     monkeypatch.setattr(parallel.ProcessPoolExecutor, "submit", raising(BrokenProcessPool()))
     assert told(lambda: list(parallel.pack_all(BYTES, [[]], workers=1))) == (
         "a process that tokenized was killed (out of memory?); try fewer --workers"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tzd import room
 from tzd.checkpoint import durable, shipped
 from tzd.errors import CheckpointError, TzdError
 
@@ -64,9 +65,9 @@ def test_a_full_disk_is_told_how_much_it_lacks(number, monkeypatch):
 def test_room_is_asked_for_where_the_file_is_to_lie(monkeypatch):
     asked = []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=7))
-    assert durable._free(Path("no/such/file")) == 7
+    assert room._free(Path("no/such/file")) == 7
     Path("file").touch()
-    assert durable._free(Path("file/below")) == 7
+    assert room._free(Path("file/below")) == 7
     assert asked == [Path().absolute()] * 2
 
 
@@ -84,7 +85,7 @@ def test_room_is_asked_for_where_the_file_is_to_lie(monkeypatch):
     ],
 )
 def test_bytes_are_rounded_up_to_two_digits_at_least(count, text):
-    assert durable._bytes(count) == text
+    assert room._bytes(count) == text
 
 
 def test_files_are_written_appended_to_and_replaced_whole():

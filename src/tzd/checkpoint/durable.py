@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tzd.errors import TzdError
+from tzd.room import FULL, more_room
 
 
 @contextmanager
@@ -38,27 +39,9 @@ def one_line_errors(what: Path, size: int = 0) -> Iterator[None]:
 def _mend(error: OSError, what: Path, size: int) -> str:
     if error.errno == errno.EFBIG:
         return "raise the limit on the size of a file (ulimit -f), or choose another folder"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno not in FULL:
         return "choose a folder that is there and that you may write to"
-    missing = size - _free(what)
-    room = f"{_bytes(missing)} more, as it takes {_bytes(size)}" if missing > 0 else "it"
-    return f"make room for {room}, or choose another folder"
-
-
-def _free(path: Path) -> int:
-    """Bytes that may still be written where `path` is to lie; more than there can be where the system does not say."""
-    try:
-        return shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
-    except OSError:
-        return sys.maxsize
-
-
-def _bytes(count: int) -> str:
-    """A number of bytes, rounded up."""
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >= 10 << power:
-            return f"{-(-count >> power)} {unit}"
-    return f"{count} bytes"
+    return f"{more_room(what, size)}, or choose another folder"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

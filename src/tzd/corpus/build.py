@@ -5,14 +5,16 @@ from __future__ import annotations
 import bisect
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from tzd.config import TokenizerSettings
-from tzd.corpus.documents import Documents, batches, find_documents
+from tzd.corpus.documents import Documents, Piece, batches, find_documents
+from tzd.corpus.packing import Packed
 from tzd.corpus.parallel import pack_all
 from tzd.corpus.shard_writer import ShardWriter
 from tzd.corpus.shards import DOCUMENTS, FORMAT, INDEX, Counts, Index, SourceFile, Splits, file_sha256
@@ -20,9 +22,12 @@ from tzd.corpus.tokenizer import Tokenizer, make_tokenizer
 from tzd.corpus.tokens import token_dtype
 from tzd.errors import CorpusError, TzdError
 from tzd.mapping import require, to_mapping
+from tzd.room import FULL, more_room
 
 _MOST_WORKERS = 4096
 SHARD_TOKENS = 1 << 27
+_PACKED = (".gz", ".zst", ".parquet")  # files with less bytes than characters
+_BESIDE = 1 << 20  # bytes of a folder of shards that are no tokens: a tokenizer, an index
 
 
 def build_shards(
@@ -74,10 +79,12 @@ def build_shards(
         "\r" not in (separator or ""), "every line of a text is read with \\n at its end: --separator cannot hold \\r"
     )
     documents = Documents(find_documents(sources), column, separator, validation + test, progress)
-    with _under_construction(folder) as part:
+    estimate = _Estimate(documents)
+    with _under_construction(folder, estimate.size) as part:
         made = make_tokenizer(tokenizer, documents)
         with ShardWriter(part, token_dtype(made.vocab_size), shard_tokens) as writer:
-            for packed in pack_all(made, batches(documents.pieces("tokenizing")), workers):
+            for packed in pack_all(made, estimate.batches(), workers):
+                estimate.take(packed, writer.dtype)
                 writer.add(packed)
         index = Index(
             format=FORMAT,
@@ -91,6 +98,43 @@ def build_shards(
         ).signed()
         (part / INDEX).write_text(json.dumps(to_mapping(index), indent=1) + "\n", encoding="utf-8")
     return index
+
+
+class _Estimate:
+    """How much room the shards of documents take, by what those take that have been tokenized.
+
+    Args:
+        documents: what is read.
+    """
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents, self._read = documents, 0
+        self._marks: deque[int] = deque()  # bytes read before each batch that is being tokenized
+        self._tokenized = self._characters = self._written = 0
+
+    def batches(self) -> Iterator[list[Piece]]:
+        """The documents, once."""
+        for batch in batches(self._documents.pieces("tokenizing", self._hear)):
+            self._marks.append(self._read)
+            yield batch
+
+    def take(self, packed: Packed, dtype: np.dtype) -> None:
+        """The tokens of a batch, which are about to be written."""
+        self._tokenized = self._marks.popleft()
+        self._characters += int(packed.character_ends[-1])
+        self._written += packed.tokens.size * dtype.itemsize + 16 * int(packed.ends.sum())
+
+    def size(self) -> int:
+        """Bytes in all; 0 where nothing is known of them yet."""
+        packed = any(file.suffix.lower() in _PACKED for file in self._documents.files)
+        # a block is counted as read once it is tokenized; plain text has as many bytes as characters, at least
+        tokenized = self._tokenized if packed else max(self._tokenized, self._characters)
+        if not tokenized:
+            return 0
+        return int(self._written * max(1.0, self._documents.size / tokenized)) + _BESIDE
+
+    def _hear(self, count: int) -> None:
+        self._read += count
 
 
 def _splits(file: Path, validation: float, test: float) -> Splits:
@@ -136,8 +180,13 @@ def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:
 
 
 @contextmanager
-def _under_construction(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` when all is well, and is gone when it is not."""
+def _under_construction(folder: Path, size: Callable[[], int]) -> Iterator[Path]:
+    """A folder to write into that becomes `folder` when all is well, and is gone when it is not.
+
+    Args:
+        folder: what is made.
+        size: about how many bytes it takes, as far as that is known then.
+    """
     if folder.exists():
         raise CorpusError(f"{folder} exists already; choose another --out, or remove it")
     part = folder.with_name(f"{folder.name}.part")
@@ -154,6 +203,8 @@ def _under_construction(folder: Path) -> Iterator[Path]:
         yield part
         part.rename(folder)
     except OSError as error:
-        raise TzdError(f"cannot write {folder}: {error.strerror}; make room, or choose another --out") from error
+        shutil.rmtree(part, ignore_errors=True)  # the room that it takes is free then
+        mend = f"{more_room(part, size(), 'about ')}, or " if error.errno in FULL else ""
+        raise TzdError(f"cannot write {folder}: {error.strerror}; {mend}choose another --out") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

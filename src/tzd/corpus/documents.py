@@ -65,11 +65,12 @@ class Documents:
     held_out: float = 0.1
     progress: bool = False
 
-    def pieces(self, purpose: str) -> Iterator[Piece]:
+    def pieces(self, purpose: str, heard: Advance = lambda _: None) -> Iterator[Piece]:
         """All documents in pieces of at most `PIECE` characters, cut where a line ends or else a word.
 
         Args:
             purpose: what they are read for, which the bar says.
+            heard: is told as the bar is, how many bytes more of the files have been read.
 
         Raises:
             CorpusError: a file cannot be read or is damaged, or a document is no text; it names file and place.
@@ -77,17 +78,25 @@ class Documents:
         """
         from tqdm import tqdm
 
-        size = sum(file.stat().st_size for file in self.files)
+        def advance(count: int) -> None:
+            bar.update(count)
+            heard(count)
+
         off = not self.progress
-        with tqdm(total=size, desc=purpose, unit="B", unit_scale=True, disable=off, leave=False) as bar:
+        with tqdm(total=self.size, desc=purpose, unit="B", unit_scale=True, disable=off, leave=False) as bar:
             for file in self.files:
                 kind = file.with_suffix("").suffix if file.suffix.lower() in (".gz", ".zst") else file.suffix
                 if kind.lower() == ".parquet":
-                    yield from _of_parquet(file, self.column, bar.update)
+                    yield from _of_parquet(file, self.column, advance)
                 elif kind.lower() == ".jsonl":
-                    yield from _of_jsonl(file, self.column, bar.update)
+                    yield from _of_jsonl(file, self.column, advance)
                 else:
-                    yield from _of_text(file, self.separator, bar.update)
+                    yield from _of_text(file, self.separator, advance)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.stat().st_size for file in self.files)
 
     def alphabet(self) -> set[str]:
         """See `Texts.alphabet`; the line break that can end a document is one of them."""
