@@ -63,6 +63,11 @@ def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints a table for each cell, says what it skips."""
     _check(args)
+    _measure(args)
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> None:
     if args.action in ("train", "sample"):
         _complete(args)
     report = Report(args)
@@ -76,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
         from tzd.bench import corpus
 
         report.add(corpus.measure(args.mebibytes), corpus.table)
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
