@@ -95,7 +95,7 @@ def _ask(folder: Path) -> None:
         assert message["type"].startswith("http.response.")
 
     async def all_of_it() -> None:
-        door = Door(inner, LIMITS.message, {0: 7}, Heard({}, LIMITS))
+        door = Door(inner, LIMITS.message, {0: 7}, Heard({}, lambda number, before: (), LIMITS))
         path = next((value.decode("latin-1") for name, value in pairs if name == b"path"), "/")
         for method, where in (("POST", JOIN), ("POST", CANCEL), ("GET", path), ("PUT", path)):
             scope = {"type": "http", "path": where, "method": method, "headers": pairs, "query_string": b"x=1"}
