@@ -98,6 +98,13 @@ def test_what_is_banned_is_not_written_with_a_prior_either():
     assert not (last.tokens == 1).any() and not last.masked.any()
 
 
+def test_mask_is_written_no_more_for_other_tokens_that_are_banned():
+    sure = FunctionDenoiser(lambda x: np.broadcast_to([0.0, 0.0, 50.0], (*x.shape, 3)), 3, L, mask_id=2)
+    banned = np.array([True, False, False])
+    (last,) = deque(stream(sure, np.full((4, L), 2), sampler=sampler("dilated", steps=4), banned=banned), maxlen=1)
+    assert (last.tokens == 1).all()
+
+
 @pytest.mark.parametrize("prior", [-0.1, 1.1, float("nan")])
 def test_a_prior_is_a_share(prior: float):
     with pytest.raises(ConfigError, match="prior must"):

@@ -47,6 +47,10 @@ def test_an_empty_folder_becomes_the_run(tmp_path: Path) -> None:
     assert RunFolder.create(tmp_path, "a").path == tmp_path / "a"
 
 
+def test_the_folders_above_a_run_are_made_with_it(tmp_path: Path) -> None:
+    assert RunFolder.at(tmp_path / "deep" / "deeper" / "a").path.is_dir()
+
+
 def test_a_new_run_has_the_highest_number_even_where_an_earlier_one_was_deleted(tmp_path: Path) -> None:
     for name in ("a-3", "a-x", "a-07", "ab-9"):
         (tmp_path / name).mkdir()

@@ -6,6 +6,7 @@ import pytest
 from tzd.diffusion.denoiser import FunctionDenoiser
 from tzd.errors import ConfigError, TzdError, UserError
 from tzd.sampling import Sampler, sampler, stream
+from tzd.sampling.canvas import Canvas
 
 V = 5
 BLANK = np.full((2, 6), V)
@@ -124,6 +125,10 @@ RULES = [  # ConfigError
     ),
 ]
 CANVASES = [  # UserError
+    (
+        lambda: Canvas.start(np.array([[1, V]]), None, None, mask_id=0, vocab_size=V),
+        "token 5 at row 0, position 1 is not one of the 5 known",
+    ),
     (lambda: write(np.array([V])), "a canvas is a non-empty (rows, length) array of token ids, not (1,) int64"),
     (lambda: write(np.array([[1.5]])), "a canvas is a non-empty (rows, length) array of token ids, not (1, 1) float64"),
     (

@@ -1,5 +1,6 @@
 """What a model is written as that becomes a single file, and what cannot, word by word; no engine is needed."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,9 @@ def test_what_is_written_says_how_the_port_reads_it_and_comes_back():
     assert (read.config["provenance"]["corpus"], read.config["provenance"]["step"]) == ("text", 7)
     for name, array in ours(CONFIG).items():
         np.testing.assert_array_equal(read.weights[name], array)
+    described = json.loads(Path("m.json").read_bytes())
+    assert (described["format"], described["format_version"]) == ("tzd", 1)
+    assert described["model"] == {"model_type": "tiny", **to_mapping(CONFIG)}
 
 
 def test_a_model_without_time_gets_an_embedding_of_zeros_and_mask_takes_the_place_of_nul():
