@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import TZD, Run, run_tzd
 
 from tzd import __version__
-from tzd.cli import COMMANDS
+from tzd.cli import COMMANDS, models
 from tzd.errors import TzdError
 
 
@@ -74,6 +76,30 @@ def test_what_fails_is_one_line(error: BaseException, code: int, line: str, tzd:
     monkeypatch.setattr("tzd.cli.samplers.run", fail)
     result = tzd("samplers")
     assert (result.returncode, result.stderr) == (code, f"tzd: {line}\n")
+
+
+def test_a_closed_terminal_that_tells_so_twice_and_cannot_be_tidied_ends_a_command_in_good_order(
+    tzd: Run, monkeypatch: pytest.MonkeyPatch
+):
+    tidied = []
+
+    def run(args: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL  # which would end this process
+            signal.raise_signal(signal.SIGHUP)
+            tidied.append(True)
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(models, "run", run)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        result = tzd("models")
+        assert (result.returncode, result.stderr) == (128 + signal.SIGHUP, "tzd: interrupted\n")
+        assert tidied and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import tzd
 from networks import CONFIG, checkpoint
 from tzd.api.converting import _is_place
 from tzd.checkpoint import read_checkpoint, write_checkpoint
+from tzd.cli.measuring import text_of
+from tzd.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["passed-on", "passed-on.npz"])
@@ -47,3 +50,9 @@ def test_a_name_of_the_hub_and_a_path_beside_the_reader_are_no_place_of_a_machin
     assert not any(
         map(_is_place, ["", "owner/name", "data/a.txt", "a.txt,b.txt", "hf:owner/name", "a..b", True, 3, None])
     )
+
+
+def test_a_model_whose_text_lay_on_another_machine_asks_for_one() -> None:
+    model: Any = SimpleNamespace(provenance={"run": {"data": {"name": "text"}}})
+    with pytest.raises(UserError, match=r"^nothing says which text the model was trained on: name the corpus"):
+        text_of(model, None)

@@ -171,6 +171,15 @@ def test_a_run_gives_the_signals_back_however_it_ends(
     assert listening() == before and not set(before) & set(heard)
 
 
+def test_who_listens_outside_of_python_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else signal.SIG_IGN)
+        patch.setattr(signal, "signal", lambda *given: pytest.fail(f"listens: {given}"))
+        signals = Signals()
+        signals.open()
+        signals.close()
+
+
 def test_checkpoints_are_written_between_validations(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from tzd import __version__
 from tzd.errors import TzdError, UserError, is_out_of_memory, nearest
@@ -127,27 +127,36 @@ def _run(argv: list[str]) -> int:
 
 @contextmanager
 def _as_by_ctrl_c() -> Iterator[None]:
-    """Has SIGTERM and a closed terminal end a command as Ctrl-C does, cleaned up; a second one ends it at once.
+    """Has SIGTERM and a closed terminal end a command as Ctrl-C does, cleaned up; a second SIGTERM ends it at once.
 
-    Where somebody else listens, or the signal is to be ignored (nohup), it stays so.
+    Not a second SIGHUP: shell and system may both send one when a terminal is closed. Where somebody else listens, or
+    the signal is to be ignored (nohup), it stays so.
     """
-
-    def answer(by: Any) -> None:
-        for number in heard:
-            signal.signal(number, by)
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    told: list[int] = []
 
     def leave(number: int, frame: FrameType | None) -> None:
-        answer(signal.SIG_DFL)
-        raise KeyboardInterrupt(number)
+        if not told:
+            told.append(number)
+            raise KeyboardInterrupt(number)
+        if number != hangup:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]  # Windows has none
     alone = threading.current_thread() is threading.main_thread()  # the only one that may listen
-    heard = [number for number in numbers if alone and signal.getsignal(number) is signal.SIG_DFL]
-    answer(leave)
+    numbers = [signal.SIGTERM, *filter(None, [hangup])] if alone else []
+    heard = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, leave)
     try:
         yield
+    except Exception as error:
+        if not told:
+            raise
+        raise KeyboardInterrupt(told[0]) from error  # a terminal that is closed cannot be tidied; workers were told too
     finally:
-        answer(signal.SIG_DFL)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _help() -> str:

@@ -83,7 +83,7 @@ def text_of(model: Model, data: str | None, *, split: str | None = None, data_di
     if data is not None:
         return real_text(data, split=split, data_dir=data_dir)
     settings: Mapping[str, Any] = (model.provenance or {}).get("run", {}).get("data", {})
-    if settings.get("name") is None:
+    if settings.get("name") is None or (settings["name"] == "text" and settings.get("path") is None):
         raise UserError("nothing says which text the model was trained on: name the corpus (--data)")
     return real_text(settings["name"], split=split, data_dir=data_dir, path=settings.get("path"))
 

@@ -38,8 +38,8 @@ class Signals:
         """Listens, in place of whoever did."""
         if threading.current_thread() is threading.main_thread():
             for number in _HEARD:
-                if signal.getsignal(number) is signal.SIG_IGN:
-                    continue
+                if signal.getsignal(number) in (signal.SIG_IGN, None):
+                    continue  # None: a program that Python is a part of listens, and could not be given it back
                 self._previous[number] = signal.signal(number, self._receive)
 
     def close(self) -> None:
