@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -124,6 +125,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which ends the page; what `&` starts would ignore it
     with tempfile.TemporaryDirectory() as folder, page(Path(folder)) as load:
         return 0 if _well(load, args.seconds, args.clients) else 1
 
