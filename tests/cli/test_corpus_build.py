@@ -30,7 +30,10 @@ def is_gone(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+TO_ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by a terminal, or by what ends a group of processes
+
+
+@pytest.mark.parametrize("number", [*TO_ALL, signal.SIGKILL])
 def test_a_build_that_is_stopped_leaves_no_process_and_nothing_that_looks_whole(number: int, tmp_path: Path) -> None:
     source, out, part = tmp_path / "a.txt", tmp_path / "out", tmp_path / "out.part"
     with source.open("wb") as file:
@@ -39,8 +42,8 @@ def test_a_build_that_is_stopped_leaves_no_process_and_nothing_that_looks_whole(
     process = subprocess.Popen([*build, "--workers", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         wait_for((part / "tokens-00000.bin").exists)
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as Ctrl-C in a terminal does: to the workers too
+        if number in TO_ALL:
+            os.killpg(process.pid, number)  # to the workers too
         else:
             process.kill()
         message = process.communicate(timeout=120)[1]
@@ -48,8 +51,8 @@ def test_a_build_that_is_stopped_leaves_no_process_and_nothing_that_looks_whole(
         process.kill()
     wait_for(lambda: is_gone(process.pid))
     assert not out.exists()
-    if number == signal.SIGINT:
-        assert (process.returncode, message) == (130, "tzd: interrupted\n")
+    if number in TO_ALL:
+        assert (process.returncode, message) == (128 + number, "tzd: interrupted\n")
         assert not part.exists()
     else:
         again = subprocess.run([*build, "--workers", "0"], check=False, capture_output=True, text=True, timeout=120)

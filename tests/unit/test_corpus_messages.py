@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
@@ -20,14 +23,14 @@ from tzd.corpus import Corpus, chat, files, parallel, shards
 from tzd.corpus.build import _under_construction, build_shards
 from tzd.corpus.chat import ChatTemplate, load_pairs
 from tzd.corpus.conversations import read_lines
-from tzd.corpus.documents import _opened
+from tzd.corpus.documents import Piece, _opened
 from tzd.corpus.files import Lookup, PublishedFile
 from tzd.corpus.hub_datasets import load_splits
 from tzd.corpus.stream import Stream
 from tzd.corpus.tokenizer import load_tokenizer, make_tokenizer
 from tzd.corpus.tokenizers import hf
 from tzd.corpus.tokenizers._library import _no_panic
-from tzd.errors import CheckpointError, MissingExtraError
+from tzd.errors import CheckpointError, MissingExtraError, TzdError
 from tzd.training.data import open_data
 
 ABC = Corpus.from_text("text", "abc" * 100)
@@ -167,6 +170,20 @@ def test_a_dataset_without_a_split_to_train_on_is_told_word_by_word(monkeypatch:
     assert told(lambda: load_splits(DataSettings(dataset="owner/name"), streaming=False, progress=True)) == (
         "data.dataset=owner/name has no split 'train', only test, dev: give one that has"
     )
+
+
+class Unpacked(Piece):
+    """Has the worker that it comes to do something."""
+
+    def __reduce__(self) -> Any:
+        return (os._exit, (1,)) if self.ends else (time.sleep, (300,))
+
+
+def test_a_worker_that_dies_ends_the_others_which_hear_no_signal() -> None:
+    batches = [[Unpacked("", False, "works on")], [Unpacked("", True, "dies")], [Piece("a", True, "waits")]]
+    with pytest.raises(TzdError, match="a process that tokenized was killed"):
+        list(parallel.pack_all(BYTES, batches, workers=2))
+    assert not multiprocessing.active_children()
 
 
 def test_a_build_that_fails_is_told_word_by_word(monkeypatch: pytest.MonkeyPatch) -> None:

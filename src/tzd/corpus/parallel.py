@@ -37,9 +37,10 @@ def pack_all(tokenizer: Tokenizer, batches: Iterable[list[Piece]], workers: int)
         yield from map(Packer(tokenizer), batches)
         return
     content = tokenizer.files().get(FILE, b"")
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin_worker, (tokenizer.describe(), content)
-    )
+    with _children_deaf():  # the process that keeps count of the pool's semaphores, too
+        pool = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), _begin_worker, (tokenizer.describe(), content)
+        )
     under_way: deque[Future[Packed]] = deque()
     try:
         for batch in batches:
@@ -50,6 +51,8 @@ def pack_all(tokenizer: Tokenizer, batches: Iterable[list[Piece]], workers: int)
         while under_way:
             yield under_way.popleft().result()
     except BrokenProcessPool as error:
+        for worker in list(pool._processes.values()):
+            worker.kill()  # the pool has sent them SIGTERM, and waits for them
         raise TzdError("a process that tokenized was killed (out of memory?); try fewer --workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -57,11 +60,14 @@ def pack_all(tokenizer: Tokenizer, batches: Iterable[list[Piece]], workers: int)
 
 @contextmanager
 def _children_deaf() -> Iterator[None]:
-    """Processes that begin here never hear Ctrl-C, which the terminal sends to all: the first one ends them."""
+    """Processes that begin here never hear what is sent to all: the first one ends them.
+
+    One that ended in the middle of its answer would have the first one wait for the rest of it for ever.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
