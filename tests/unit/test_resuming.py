@@ -150,6 +150,24 @@ def test_a_signal_while_the_first_batch_is_made_is_heard(
         assert stopped.value.exit_code == 143
 
 
+def test_a_run_under_slurm_hears_sigterm_and_leaves_the_signal_of_lightnings_requeueing_alone(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "1", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    usual, validate = signal.getsignal(signal.SIGUSR1), Task.validate
+
+    def first(self: Task, denoiser: Any, **shares: Any) -> Any:
+        assert signal.getsignal(signal.SIGUSR1) is usual
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validate(self, denoiser, **shares)
+
+    monkeypatch.setattr(Task, "validate", first)
+    with pytest.raises(InterruptedRunError, match="stopped and saved at step 1") as stopped:
+        train(tmp_path, {"training.devices": 1, "training.accelerator": "cpu"})
+    assert stopped.value.exit_code == 143
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_run_gives_the_signals_back_however_it_ends(
     fails: bool, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
