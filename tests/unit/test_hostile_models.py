@@ -177,7 +177,11 @@ def test_an_index_of_the_hub_names_files_of_its_folder_alone(name: str, tmp_path
     ["http://127.0.0.1:9/x", "https://x/y", "//host/share", "../x", "x/../y/z", "a/b?c", "a b/c", "a@b/c", "file:///etc",
      "a/b\n", "x:80/y", "\N{CYRILLIC SMALL LETTER A}/b c", "~/none"],
 )  # fmt: skip
-def test_what_is_no_name_of_the_hub_is_asked_of_no_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_name_of_the_hub_is_asked_of_no_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def asked(*_: Any, **__: Any) -> None:
         raise AssertionError("a network was asked")
 
