@@ -91,8 +91,9 @@ release: $(READY)  ## wheel, sdist, dependencies (SBOM) and checksums of the las
 	  --output-file dist/sbom.cdx.json > /dev/null
 	cd dist && $(SHA256) *.whl *.tar.gz *.json > SHA256SUMS
 
+# MLX has no build for older systems.
 $(READY): pyproject.toml $(filter .uv/%,$(UV))
-	$(UV) sync --all-extras || $(UV) sync --all-extras --no-extra mlx  # MLX has no build for older systems
+	$(UV) sync --all-extras || $(UV) sync --all-extras --no-extra mlx
 	@touch $@
 
 # Some systems ship Python without ensurepip: then `venv` fails, and pip installs into a plain folder.
